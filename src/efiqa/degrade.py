@@ -1,0 +1,97 @@
+"""Degradations of known kind and severity: a face gets worse in a known order.
+
+Used to teach that quality falls with severity, to make pseudo-labelled copies, and to test a scorer.
+Every degradation keeps the size of the picture and is a pure function of (image, severity, seed).
+Severity 0 is the picture itself, 1 is ruin; steps between are even in ratio, not in difference,
+because eyes judge blur, noise and resolution by ratios.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageFilter
+
+from efiqa.errors import InvalidArgument
+from efiqa.image import Image
+
+
+def _between(severity: float, mildest: float, worst: float) -> float:
+    """Geometric interpolation: `mildest` as severity → 0, `worst` at 1."""
+    return float(mildest * (worst / mildest) ** severity)
+
+
+def blur(image: Image, severity: float, seed: int = 0) -> Image:
+    """Gaussian blur, σ from 0.15 % to 3.5 % of the shorter side (0.4 to 9 px at 256)."""
+    sigma = _between(severity, 0.0015, 0.035) * min(image.shape[:2])
+    return np.asarray(PillowImage.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
+
+
+def motion(image: Image, severity: float, seed: int = 0) -> Image:
+    """Straight motion blur in a direction drawn from the seed, length from 0.8 % to 12 % of the shorter side."""
+    length = _between(severity, 0.008, 0.12) * min(image.shape[:2])
+    angle = np.random.default_rng(seed).uniform(0, np.pi)
+    steps = np.linspace(-0.5, 0.5, max(3, round(length) + 1)) * length
+    picture = PillowImage.fromarray(image)
+    total = np.zeros(image.shape, np.float32)
+    for step in steps:
+        shift = (1, 0, step * np.cos(angle), 0, 1, step * np.sin(angle))
+        total += np.asarray(picture.transform(picture.size, PillowImage.Transform.AFFINE, shift, PillowImage.Resampling.BILINEAR))
+    return np.rint(total / len(steps)).astype(np.uint8)
+
+
+def downscale(image: Image, severity: float, seed: int = 0) -> Image:
+    """Down by a factor from 1.15 to 16, then up again, both bicubic."""
+    height, width = image.shape[:2]
+    factor = _between(severity, 1.15, 16)
+    small = (max(1, round(width / factor)), max(1, round(height / factor)))
+    picture = PillowImage.fromarray(image)
+    return np.asarray(picture.resize(small, PillowImage.Resampling.BICUBIC).resize(picture.size, PillowImage.Resampling.BICUBIC))
+
+
+def jpeg(image: Image, severity: float, seed: int = 0) -> Image:
+    """JPEG (4:2:0) at quality 95 down to 3."""
+    buffer = io.BytesIO()
+    PillowImage.fromarray(image).save(buffer, "JPEG", quality=round(_between(severity, 95, 3)), subsampling=2)
+    return np.asarray(PillowImage.open(buffer).convert("RGB"))
+
+
+def noise(image: Image, severity: float, seed: int = 0) -> Image:
+    """Gaussian noise, independent per pixel and channel, σ from 2 to 80 grey levels."""
+    sigma = _between(severity, 2, 80)
+    grain = np.random.default_rng(seed).standard_normal(image.shape, dtype=np.float32)
+    return np.rint(np.clip(image + sigma * grain, 0, 255)).astype(np.uint8)
+
+
+def dark(image: Image, severity: float, seed: int = 0) -> Image:
+    """Under-exposure: linear light divided by 1.3 to 40, with the sensor's grain rising as light falls."""
+    factor = _between(severity, 1.3, 40)
+    light = (image.astype(np.float32) / 255) ** 2.2 / factor
+    grain = np.random.default_rng(seed).standard_normal(image.shape, dtype=np.float32)
+    light += grain * 0.0004 * np.sqrt(factor)
+    return np.rint(255 * np.clip(light, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+
+
+KINDS: dict[str, Callable[[Image, float, int], Image]] = {
+    "blur": blur,
+    "motion": motion,
+    "downscale": downscale,
+    "jpeg": jpeg,
+    "noise": noise,
+    "dark": dark,
+}
+
+
+def degrade(image: Image, kind: str, severity: float, seed: int = 0) -> Image:
+    """`image` made worse: RGB uint8 (H, W, 3) in, the same shape out. `severity` in 0–1, 0 changes nothing.
+
+    Raises InvalidArgument for an unknown kind or a severity outside 0–1.
+    """
+    if kind not in KINDS:
+        raise InvalidArgument(f"unknown degradation {kind!r}", hint=f"known: {', '.join(KINDS)}")
+    if not 0 <= severity <= 1:
+        raise InvalidArgument(f"severity must be in 0–1, but got {severity}")
+    return image if severity == 0 else KINDS[kind](image, severity, seed)

@@ -1,0 +1,271 @@
+"""The two tables of the system: manifests (Row) and predictions (Prediction), and their files."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from efiqa.errors import MissingExtra, OutputError, RecordError
+
+Bounds = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One picture of a manifest.
+
+    `image` is a path, in the file relative to the manifest. `score` is a label in 0–1 or none.
+    `split` is `train`, `validation` or `test` and is stored, never drawn at load. `source` says whose
+    label it is: `human`, or a model's name@version. Rows of one `group` (person, scene) share a split.
+    `x, y, width, height` is the square that is looked at, in pixels; none means the whole picture.
+    """
+
+    image: str
+    score: float | None = None
+    split: str = "train"
+    source: str = ""
+    group: str = ""
+    x: float | None = None
+    y: float | None = None
+    width: float | None = None
+    height: float | None = None
+
+    @property
+    def bounds(self) -> tuple[int, int, int, int] | None:
+        """(left, top, right, bottom) in whole pixels, or none for the whole picture."""
+        if self.x is None or self.y is None or self.width is None or self.height is None:
+            return None
+        left, top = round(self.x), round(self.y)
+        return left, top, left + round(self.width), top + round(self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One face of one picture, or one sentence about why there is none.
+
+    `status` is `ok`, `no_face` or an error's name. `score` is the model's output (nominally 0–1,
+    higher is better), `quality` its percentile (0–100) in the card's population. `x, y, width,
+    height` is the face box in pixels of the upright picture, `detection` the detector's confidence
+    in 0–1; they are empty where the picture itself was scored.
+    """
+
+    image: str
+    face: int = 0
+    status: str = "ok"
+    score: float | None = None
+    quality: float | None = None
+    x: float | None = None
+    y: float | None = None
+    width: float | None = None
+    height: float | None = None
+    detection: float | None = None
+    message: str = ""
+
+
+COLUMNS = tuple(field.name for field in fields(Prediction))
+MANIFEST_COLUMNS = tuple(field.name for field in fields(Row))
+SPLITS = ("train", "validation", "test")
+FORMATS = (".csv", ".jsonl", ".parquet")
+_TEXT = {"image", "status", "message", "split", "source", "group"}
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    r"""A path as text any file can hold: bytes that are not UTF-8 become `\xNN`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def read_table(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a .csv, .jsonl or .parquet file as dicts, streaming. Empty CSV cells are left out.
+
+    Raises RecordError for a file that cannot be read or breaks its format, with the line.
+    """
+    kind = table_format(path)
+    try:
+        if kind == ".parquet":
+            for batch in _pyarrow("pyarrow.parquet").ParquetFile(path).iter_batches():
+                yield from batch.to_pylist()
+            return
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if kind == ".jsonl":
+                for number, line in enumerate(file, 1):
+                    try:
+                        yield json.loads(line)
+                    except json.JSONDecodeError as error:
+                        raise RecordError(f"{path}, line {number}: not JSON ({error.msg})") from error
+                return
+            reader = csv.DictReader(file, strict=True)
+            for cells in reader:
+                if None in cells or None in cells.values():
+                    raise RecordError(f"{path}, line {reader.line_num}: not as many cells as the header has columns")
+                yield {name: cell for name, cell in cells.items() if cell != ""}
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RecordError(f"{path} is not a UTF-8 CSV table: {error}") from error
+
+
+def table_format(path: Path) -> str:
+    """The ending that decides a table's format. Raises RecordError for any other."""
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
+        raise RecordError(f"{path}: expected a name ending in {', '.join(FORMATS)}, but got {ending or 'none'!r}")
+    return ending
+
+
+def _typed(kind: type[Any], cells: dict[str, Any], where: str) -> Any:
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        value = cells.get(field.name)
+        if value is None:
+            continue
+        if field.name in _TEXT:
+            values[field.name] = str(value)
+            continue
+        try:
+            number = float(value)
+        except (TypeError, ValueError) as error:
+            raise RecordError(f"{where}: {field.name} must be a number, but got {value!r}") from error
+        if not math.isfinite(number):
+            raise RecordError(f"{where}: {field.name} must be finite, but got {value!r}")
+        values[field.name] = int(number) if field.name == "face" else number
+    if not values.get("image"):
+        raise RecordError(f"{where}: the image column is missing or empty")
+    return kind(**values)
+
+
+def read_predictions(path: Path) -> Iterator[Prediction]:
+    """Predictions of any of the three formats, in file order, streaming."""
+    for number, cells in enumerate(read_table(path), 1):
+        yield _typed(Prediction, cells, f"{path}, row {number}")
+
+
+def read_manifest(path: Path) -> list[Row]:
+    """Rows of a manifest with `image` made a path from the working folder.
+
+    Raises RecordError for an unknown split, a label outside 0–1, a number that is none, or a group
+    that stands in two splits.
+    """
+    rows: list[Row] = []
+    split_of: dict[str, str] = {}
+    for number, cells in enumerate(read_table(path), 1):
+        where = f"{path}, row {number}"
+        row: Row = _typed(Row, cells, where)
+        if row.split not in SPLITS:
+            raise RecordError(f"{where}: split must be one of {', '.join(SPLITS)}, but got {row.split!r}")
+        if row.source == "human" and row.score is not None and not 0 <= row.score <= 1:
+            raise RecordError(
+                f"{where}: score must be in 0–1, but got {row.score}", hint="efiqa index --range LOW HIGH rescales ratings"
+            )
+        if row.group and split_of.setdefault(row.group, row.split) != row.split:
+            raise RecordError(f"{where}: group {row.group!r} stands in two splits")
+        rows.append(replace(row, image=os.path.normpath(path.parent / row.image)))
+    if not rows:
+        raise RecordError(f"{path} holds no rows")
+    return rows
+
+
+def write_manifest(path: Path, rows: Iterable[Row]) -> int:
+    """Write rows, `image` being a path from the working folder, as a CSV; atomic. Returns their number."""
+    count = 0
+    with atomic(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(MANIFEST_COLUMNS)
+        for row in rows:
+            image = os.path.relpath(row.image, path.parent)
+            writer.writerow(["" if value is None else value for value in asdict(replace(row, image=image)).values()])
+            count += 1
+    return count
+
+
+def write_predictions(path: Path, rows: Iterable[Prediction]) -> int:
+    """Write rows in the format of the path's ending; atomic, streaming. Returns their number."""
+    count = 0
+    match table_format(path):
+        case ".csv":
+            with atomic(path) as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(COLUMNS)
+                for row in rows:
+                    writer.writerow(csv_cells(row))
+                    count += 1
+        case ".jsonl":
+            with atomic(path) as file:
+                for row in rows:
+                    file.write(json_line(row))
+                    count += 1
+        case _:
+            count = _write_parquet(path, rows)
+    return count
+
+
+def csv_cells(row: Prediction) -> list[object]:
+    """One value per column of `COLUMNS`; none is an empty cell."""
+    return ["" if value is None else value for value in (getattr(row, name) for name in COLUMNS)]
+
+
+def json_line(row: Prediction) -> str:
+    """One JSON object on one line, every column present."""
+    return json.dumps({name: getattr(row, name) for name in COLUMNS}, ensure_ascii=False) + "\n"
+
+
+def _pyarrow(module: str) -> Any:
+    try:
+        return __import__(module, fromlist=["_"])
+    except ImportError as error:
+        raise MissingExtra("pyarrow", extra="parquet") from error
+
+
+def _write_parquet(path: Path, rows: Iterable[Prediction]) -> int:
+    arrow, parquet = _pyarrow("pyarrow"), _pyarrow("pyarrow.parquet")
+    kinds = {"face": arrow.int32(), "image": arrow.string(), "status": arrow.string(), "message": arrow.string()}
+    schema = arrow.schema([(name, kinds.get(name, arrow.float64())) for name in COLUMNS])
+    count = 0
+    with atomic(path, binary=True) as file, parquet.ParquetWriter(file, schema) as writer:
+        for group in _batches(rows, 10_000):
+            columns = {name: [getattr(row, name) for row in group] for name in COLUMNS}
+            writer.write_table(arrow.table(columns, schema=schema))
+            count += len(group)
+    return count
+
+
+def _batches(rows: Iterable[Prediction], size: int) -> Iterator[list[Prediction]]:
+    iterator = iter(rows)
+    while group := list(itertools.islice(iterator, size)):
+        yield group
+
+
+@contextmanager
+def atomic(path: Path, *, binary: bool = False) -> Iterator[Any]:
+    """A file for writing that stands at `path` only once it is whole and on disk.
+
+    Raises OutputError, and leaves nothing half-written, when it cannot be (read-only folder, full disk).
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb" if binary else "w", **({} if binary else {"encoding": "utf-8", "newline": ""})) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{printable(path)} cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError now if `path` could not be written later: before hours of work, not after."""
+    if path.is_dir():
+        raise OutputError(f"{printable(path)} is a folder", hint="name a file, such as scores.csv")
+    with atomic(path.with_name(f".{path.name}.probe")) as file:
+        file.write("")
+    path.with_name(f".{path.name}.probe").unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Training, distillation and export: the only place with torch (extra `train`)."""
