@@ -34,7 +34,7 @@ _HOMES = {
     "load_image": "image",
 }
 
-__all__ = ["Box", "EfiqaError", "Face", "ModelCard", "Prediction", "Scorer", "load_image"]  # noqa: F822
+__all__ = ["Box", "EfiqaError", "Face", "ModelCard", "Prediction", "Scorer", "load_image"]
 
 
 def __getattr__(name: str) -> Any:

@@ -39,7 +39,11 @@ def motion(image: Image, severity: float, seed: int = 0) -> Image:
     total = np.zeros(image.shape, np.float32)
     for step in steps:
         shift = (1, 0, step * np.cos(angle), 0, 1, step * np.sin(angle))
-        total += np.asarray(picture.transform(picture.size, PillowImage.Transform.AFFINE, shift, PillowImage.Resampling.BILINEAR))
+        total += np.asarray(
+            picture.transform(
+                picture.size, PillowImage.Transform.AFFINE, shift, PillowImage.Resampling.BILINEAR
+            )
+        )
     return np.rint(total / len(steps)).astype(np.uint8)
 
 
@@ -49,7 +53,11 @@ def downscale(image: Image, severity: float, seed: int = 0) -> Image:
     factor = _between(severity, 1.15, 16)
     small = (max(1, round(width / factor)), max(1, round(height / factor)))
     picture = PillowImage.fromarray(image)
-    return np.asarray(picture.resize(small, PillowImage.Resampling.BICUBIC).resize(picture.size, PillowImage.Resampling.BICUBIC))
+    return np.asarray(
+        picture.resize(small, PillowImage.Resampling.BICUBIC).resize(
+            picture.size, PillowImage.Resampling.BICUBIC
+        )
+    )
 
 
 def jpeg(image: Image, severity: float, seed: int = 0) -> Image:
@@ -63,7 +71,8 @@ def noise(image: Image, severity: float, seed: int = 0) -> Image:
     """Gaussian noise, independent per pixel and channel, σ from 2 to 80 grey levels."""
     sigma = _between(severity, 2, 80)
     grain = np.random.default_rng(seed).standard_normal(image.shape, dtype=np.float32)
-    return np.rint(np.clip(image + sigma * grain, 0, 255)).astype(np.uint8)
+    noisy: Image = np.rint(np.clip(image + sigma * grain, 0, 255)).astype(np.uint8)
+    return noisy
 
 
 def dark(image: Image, severity: float, seed: int = 0) -> Image:

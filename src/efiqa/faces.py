@@ -25,6 +25,20 @@ from efiqa.image import Image
 CROP_SCALE = 1.7
 """Side of the square crop over the longer side of the box. Training and scoring use the same number."""
 
+INPUT_SIDE = 256
+"""Side of BlazeFace's input, in pixels."""
+LEVELS = (256, 768, 1536)
+"""The picture is looked at with its longer side reduced to each of these, if it is longer than the one
+before: whole at first, then in tiles of 256 px, so that small faces of large pictures are found too."""
+TILE_OVERLAP = 64
+"""Neighbouring tiles share this many pixels, so that each small face is whole in one of them."""
+MIN_DETECTION = 0.6
+MIN_DETECTION_IN_TILES = 0.75
+"""Tiles are many and see much that is no face, so there the detector has to be surer."""
+MERGE_IOU = 0.3
+MERGE_INSIDE = 0.6
+"""A smaller box with this share inside a larger one is a part of that face."""
+
 Floats = NDArray[np.float32]
 
 
@@ -114,7 +128,173 @@ def non_maximum_suppression(boxes: Floats, scores: Floats, *, iou: float) -> NDA
     return np.asarray(keep, dtype=np.intp)
 
 
-INPUT_SIDE = 256
-OVERLAP_IOU = 0.3
-LEVELS = ((256, 0.5), (768, 0.7), (1536, 0.7))
-LARGE = 0.2
+class BlazeFace:
+    """The detector that ships with efiqa; see the module's docstring for its source.
+
+    Landmarks: both eyes, nose tip, mouth centre, both ear tragions. Faces from about a tenth of the
+    picture's longer side are found in the whole picture, smaller ones in tiles of a larger picture.
+    """
+
+    name = "blazeface"
+
+    def __init__(self, *, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        model = resources.files("efiqa") / "models" / "blazeface.onnx"
+        self._session = onnxruntime.InferenceSession(
+            model.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+        self._anchors = anchor_centres()
+
+    def detect(self, image: Image) -> list[Face]:
+        """The faces of an RGB uint8 (H, W, 3) picture, ordered by falling box area."""
+        picture = PIL.Image.fromarray(image)
+        longer = max(picture.size)
+        found = [np.empty((0, 17), np.float32)]
+        for level, (side, previous) in enumerate(zip(LEVELS, (0, *LEVELS), strict=False)):
+            if level > 0 and longer <= 1.5 * previous:
+                break
+            found += self._level(picture, min(side, longer) if level > 0 else side, tiled=level > 0)
+        rows = _merge(np.concatenate(found))
+        faces = [
+            Face(
+                Box(*(float(value) for value in (row[0], row[1], row[2] - row[0], row[3] - row[1]))),
+                float(row[16]),
+                tuple((float(x), float(y)) for x, y in row[4:16].reshape(6, 2)),
+            )
+            for row in rows
+        ]
+        return sorted(faces, key=lambda face: (-face.box.width * face.box.height, face.box.x, face.box.y))
+
+    def _level(self, picture: PIL.Image.Image, longer: int, *, tiled: bool) -> list[Floats]:
+        """Candidates (n, 17) in pixels of the picture: left, top, right, bottom, 6 × (x, y), detection."""
+        scale = longer / max(picture.size)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        reduced = np.asarray(picture.resize(size, PIL.Image.Resampling.BILINEAR, reducing_gap=2.0))
+        found = []
+        for top in _tile_starts(size[1]):
+            for left in _tile_starts(size[0]):
+                tile = np.zeros((INPUT_SIDE, INPUT_SIDE, 3), np.uint8)
+                part = reduced[top : top + INPUT_SIDE, left : left + INPUT_SIDE]
+                tile[: part.shape[0], : part.shape[1]] = part
+                rows = self._candidates(tile, MIN_DETECTION_IN_TILES if tiled else MIN_DETECTION)
+                if tiled:
+                    rows = rows[_whole(rows, (left, top), size)]
+                rows[:, 0:16:2] = (rows[:, 0:16:2] + left) * (picture.width / size[0])
+                rows[:, 1:16:2] = (rows[:, 1:16:2] + top) * (picture.height / size[1])
+                found.append(rows)
+        return found
+
+    def _candidates(self, tile: Image, min_detection: float) -> Floats:
+        """Faces of one input, (n, 17) as in `_level` but in pixels of the tile, overlapping ones removed."""
+        regressors, logits = self._session.run(None, {"image": tile[np.newaxis]})
+        detection = 1 / (1 + np.exp(-np.clip(logits[0], -80, 80)))
+        sure = detection >= min_detection
+        values, centres = regressors[0][sure], self._anchors[sure]
+        middle, half = centres + values[:, :2], values[:, 2:4] / 2
+        points = (values[:, 4:].reshape(-1, 6, 2) + centres[:, np.newaxis]).reshape(-1, 12)
+        rows = np.concatenate([middle - half, middle + half, points, detection[sure, np.newaxis]], axis=1)
+        rows = rows[(half > 0).all(axis=1)]
+        return np.asarray(rows[non_maximum_suppression(rows[:, :4], rows[:, 16], iou=MERGE_IOU)], np.float32)
+
+
+def _tile_starts(length: int) -> list[int]:
+    """Where tiles begin along an axis: evenly spread, overlapping by at least TILE_OVERLAP."""
+    if length <= INPUT_SIDE:
+        return [0]
+    count = math.ceil((length - TILE_OVERLAP) / (INPUT_SIDE - TILE_OVERLAP))
+    return [round(start) for start in np.linspace(0, length - INPUT_SIDE, count)]
+
+
+def _whole(rows: Floats, corner: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which boxes of a tile hold a whole small face: not cut by a border that is not the picture's own."""
+    whole = np.maximum(rows[:, 2] - rows[:, 0], rows[:, 3] - rows[:, 1]) < INPUT_SIDE / 2
+    for axis in (0, 1):
+        if corner[axis] > 0:
+            whole &= rows[:, axis] > 1
+        if corner[axis] + INPUT_SIDE < size[axis]:
+            whole &= rows[:, 2 + axis] < INPUT_SIDE - 1
+    return np.asarray(whole)
+
+
+def _merge(rows: Floats) -> Floats:
+    """One row per face out of all levels: no two that overlap, none that lies inside a larger one."""
+    rows = rows[non_maximum_suppression(rows[:, :4], rows[:, 16], iou=MERGE_IOU)]
+    area = (rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1])
+    rows = rows[np.argsort(-area, kind="stable")]
+    alive = rows
+    kept = []
+    while len(alive):
+        largest, alive = alive[0], alive[1:]
+        kept.append(largest)
+        shared = np.maximum(
+            np.minimum(alive[:, 2:4], largest[2:4]) - np.maximum(alive[:, :2], largest[:2]), 0
+        )
+        own = (alive[:, 2] - alive[:, 0]) * (alive[:, 3] - alive[:, 1])
+        alive = alive[shared.prod(axis=1) < MERGE_INSIDE * own]
+    return np.array(kept, np.float32).reshape(-1, 17)
+
+
+class YuNet:
+    """YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023) through OpenCV, from a file of the user's.
+
+    Landmarks: both eyes, nose tip, both corners of the mouth. Needs the extra `yunet`.
+
+    Raises MissingExtra without OpenCV, ModelError for a file that is no YuNet.
+    """
+
+    name = "yunet"
+
+    def __init__(self, path: Path, *, min_detection: float = 0.6) -> None:
+        try:
+            import cv2
+        except ImportError as error:
+            raise MissingExtra("opencv-python-headless", extra="yunet") from error
+        if not path.is_file():
+            raise ModelError(
+                f"there is no detector at {path}", hint="expected YuNet's ONNX file, or blazeface"
+            )
+        try:
+            self._detector: Any = cv2.FaceDetectorYN.create(
+                str(path), "", (320, 320), min_detection, 0.3, 10_000
+            )
+            self._detector.detect(np.zeros((320, 320, 3), np.uint8))
+        except cv2.error as error:
+            raise ModelError(
+                f"{path} is not a YuNet detector: {' '.join(str(error).split())[:160]}"
+            ) from error
+        # OpenCV keeps the input size in the detector: one picture at a time.
+        self._lock = threading.Lock()
+
+    def detect(self, image: Image) -> list[Face]:
+        """The faces of an RGB uint8 (H, W, 3) picture, ordered by falling box area."""
+        height, width = image.shape[:2]
+        scale = min(1.0, 1024 / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        reduced = np.asarray(
+            PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
+        )
+        with self._lock:
+            self._detector.setInputSize(size)
+            _, rows = self._detector.detect(np.ascontiguousarray(reduced[:, :, ::-1]))
+        faces = []
+        for row in [] if rows is None else rows:
+            across, down = width / size[0], height / size[1]
+            x, y, w, h = (float(value) for value in row[:4])
+            points = tuple((float(a) * across, float(b) * down) for a, b in row[4:14].reshape(5, 2))
+            faces.append(Face(Box(x * across, y * down, w * across, h * down), float(row[14]), points))
+        return sorted(faces, key=lambda face: (-face.box.width * face.box.height, face.box.x, face.box.y))
+
+
+def load_detector(name: str = "blazeface") -> Detector:
+    """The detector called `blazeface`, or YuNet from the path of its ONNX file.
+
+    Raises ModelError for anything else, MissingExtra where YuNet's runtime is not installed.
+    """
+    if name == BlazeFace.name:
+        return BlazeFace()
+    if not name.lower().endswith(".onnx"):
+        raise ModelError(f"unknown detector {name!r}", hint="blazeface, or the path of YuNet's ONNX file")
+    return YuNet(Path(name))

@@ -19,7 +19,9 @@ def split_of(group: str, validation: float, seed: int) -> str:
     return "validation" if int.from_bytes(digest[:8], "big") / 2**64 < validation else "train"
 
 
-def index_folder(folder: Path, *, validation: float = 0.0, seed: int = 0, group_pattern: str | None = None) -> Iterator[Row]:
+def index_folder(
+    folder: Path, *, validation: float = 0.0, seed: int = 0, group_pattern: str | None = None
+) -> Iterator[Row]:
     """One row without a score per picture in `folder` (recursive, sorted by name)."""
     found = False
     for picture in pictures_in(str(folder)):
@@ -58,10 +60,14 @@ def index_table(
         where = f"{table}, line {number}"
         for column in filter(None, (image, score, group)):
             if column not in cells:
-                raise RecordError(f"{where}: no value in column {column!r}", hint=f"columns here: {', '.join(cells)}")
+                raise RecordError(
+                    f"{where}: no value in column {column!r}", hint=f"columns here: {', '.join(cells)}"
+                )
         path = folder / str(cells[image])
         if not path.is_file():
-            raise RecordError(f"{where}: {path} is not there", hint="--root says which folder names are relative to")
+            raise RecordError(
+                f"{where}: {path} is not there", hint="--root says which folder names are relative to"
+            )
         value = None
         if score is not None:
             try:

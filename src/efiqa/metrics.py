@@ -15,9 +15,13 @@ Vector = NDArray[np.float64]
 def _pair(prediction: ArrayLike, target: ArrayLike) -> tuple[Vector, Vector]:
     p, t = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
     if p.ndim != 1 or p.shape != t.shape or p.size < 2:
-        raise InvalidArgument(f"expected two arrays of one shape (n,), n ≥ 2, but got {p.shape} and {t.shape}")
+        raise InvalidArgument(
+            f"expected two arrays of one shape (n,), n ≥ 2, but got {p.shape} and {t.shape}"
+        )
     if not (np.isfinite(p).all() and np.isfinite(t).all()):
-        raise InvalidArgument("expected finite numbers, but got NaN or infinity", hint="leave out rows without a score")
+        raise InvalidArgument(
+            "expected finite numbers, but got NaN or infinity", hint="leave out rows without a score"
+        )
     return p, t
 
 

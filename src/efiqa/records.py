@@ -104,7 +104,9 @@ def read_table(path: Path) -> Iterator[dict[str, Any]]:
             reader = csv.DictReader(file, strict=True)
             for cells in reader:
                 if None in cells or None in cells.values():
-                    raise RecordError(f"{path}, line {reader.line_num}: not as many cells as the header has columns")
+                    raise RecordError(
+                        f"{path}, line {reader.line_num}: not as many cells as the header has columns"
+                    )
                 yield {name: cell for name, cell in cells.items() if cell != ""}
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -116,7 +118,9 @@ def table_format(path: Path) -> str:
     """The ending that decides a table's format. Raises RecordError for any other."""
     ending = path.suffix.lower()
     if ending not in FORMATS:
-        raise RecordError(f"{path}: expected a name ending in {', '.join(FORMATS)}, but got {ending or 'none'!r}")
+        raise RecordError(
+            f"{path}: expected a name ending in {', '.join(FORMATS)}, but got {ending or 'none'!r}"
+        )
     return ending
 
 
@@ -162,7 +166,8 @@ def read_manifest(path: Path) -> list[Row]:
             raise RecordError(f"{where}: split must be one of {', '.join(SPLITS)}, but got {row.split!r}")
         if row.source == "human" and row.score is not None and not 0 <= row.score <= 1:
             raise RecordError(
-                f"{where}: score must be in 0–1, but got {row.score}", hint="efiqa index --range LOW HIGH rescales ratings"
+                f"{where}: score must be in 0–1, but got {row.score}",
+                hint="efiqa index --range LOW HIGH rescales ratings",
             )
         if row.group and split_of.setdefault(row.group, row.split) != row.split:
             raise RecordError(f"{where}: group {row.group!r} stands in two splits")
@@ -180,7 +185,9 @@ def write_manifest(path: Path, rows: Iterable[Row]) -> int:
         writer.writerow(MANIFEST_COLUMNS)
         for row in rows:
             image = os.path.relpath(row.image, path.parent)
-            writer.writerow(["" if value is None else value for value in asdict(replace(row, image=image)).values()])
+            writer.writerow(
+                ["" if value is None else value for value in asdict(replace(row, image=image)).values()]
+            )
             count += 1
     return count
 
@@ -225,7 +232,12 @@ def _pyarrow(module: str) -> Any:
 
 def _write_parquet(path: Path, rows: Iterable[Prediction]) -> int:
     arrow, parquet = _pyarrow("pyarrow"), _pyarrow("pyarrow.parquet")
-    kinds = {"face": arrow.int32(), "image": arrow.string(), "status": arrow.string(), "message": arrow.string()}
+    kinds = {
+        "face": arrow.int32(),
+        "image": arrow.string(),
+        "status": arrow.string(),
+        "message": arrow.string(),
+    }
     schema = arrow.schema([(name, kinds.get(name, arrow.float64())) for name in COLUMNS])
     count = 0
     with atomic(path, binary=True) as file, parquet.ParquetWriter(file, schema) as writer:
@@ -249,9 +261,10 @@ def atomic(path: Path, *, binary: bool = False) -> Iterator[Any]:
     Raises OutputError, and leaves nothing half-written, when it cannot be (read-only folder, full disk).
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    text = None if binary else "utf-8"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb" if binary else "w", **({} if binary else {"encoding": "utf-8", "newline": ""})) as file:
+        with partial.open("wb" if binary else "w", encoding=text, newline=None if binary else "") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

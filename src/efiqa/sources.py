@@ -8,11 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from efiqa.errors import EmptyImage, ImageError, ImageNotFound, ImageUnreadable, NotAFile, RecordError
-from efiqa.records import FORMATS, printable, read_table
+from efiqa.errors import (
+    EmptyImage,
+    ImageError,
+    ImageNotFound,
+    ImageUnreadable,
+    InvalidArgument,
+    NotAFile,
+    RecordError,
+)
+from efiqa.image import Image, crop, load_image
+from efiqa.records import FORMATS, Row, printable, read_table
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .avif .avifs .heic .heif .hif .mpo".split()
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif", ".avifs", ".heic", ".heif", ".hif", ".mpo"]
 )
 """Endings by which pictures are found in folders. A file named outright is opened whatever its ending."""
 
@@ -78,6 +87,22 @@ def _tabled(table: Path) -> Iterator[Named]:
             raise RecordError(f"{table}, row {number}: the image column is missing or empty")
         path = os.path.normpath(table.parent / str(name))
         yield Named(printable(path), path)
+
+
+def load_row(row: Row) -> Image:
+    """The part of the picture that a manifest's row speaks of, RGB uint8 (H, W, 3).
+
+    Raises ImageError for a picture that cannot be used, RecordError for a square that lies outside it.
+    """
+    image = load_image(row.image)
+    if row.bounds is None:
+        return image
+    try:
+        return crop(image, row.bounds)
+    except InvalidArgument as error:
+        raise RecordError(
+            f"{row.image}: {error}", hint="was the picture changed after it was indexed?"
+        ) from error
 
 
 def pictures_in(folder: str) -> Iterator[Named]:

@@ -48,7 +48,7 @@ def build_backbone(name: str) -> tuple[nn.Module, int]:
             setattr(network, part, nn.Identity())
     for module in network.modules():
         if isinstance(module, CrossCovarianceAttn):
-            module.forward = MethodType(_attention_in_four_dimensions, module)
+            module.forward = MethodType(_attention_in_four_dimensions, module)  # type: ignore[method-assign]
     return network, _feature_width(network)
 
 

@@ -69,10 +69,13 @@ class RunFolder:
                 return {name: file.get_tensor(name) for name in file.keys()}, position  # noqa: SIM118
         except (OSError, SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
             raise TrainingError(
-                f"{self.path} holds no checkpoint of efiqa: {error}", hint="expected last.safetensors from efiqa train"
+                f"{self.path} holds no checkpoint of efiqa: {error}",
+                hint="expected last.safetensors from efiqa train",
             ) from error
 
-    def resume(self, model: QualityModel, optimizer: torch.optim.Optimizer, recipe: Recipe) -> Position | None:
+    def resume(
+        self, model: QualityModel, optimizer: torch.optim.Optimizer, recipe: Recipe
+    ) -> Position | None:
         """Restore the last checkpoint into `model` and `optimizer`; none if the folder is new.
 
         Raises TrainingError if the folder holds a run of another recipe.
@@ -97,14 +100,20 @@ class RunFolder:
 
 def model_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Only the model's tensors of a checkpoint, under the model's own names."""
-    return {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    return {
+        name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")
+    }
 
 
 def current_commit() -> str:
     """Commit of the working folder's repository, `+` behind it when files have changed; `unknown` outside one."""
     try:
-        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        )
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

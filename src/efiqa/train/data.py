@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from efiqa.degrade import KINDS, degrade
-from efiqa.errors import ImageError, InvalidArgument, TrainingError
-from efiqa.image import Image, crop, load_image, resize
+from efiqa.errors import ImageError, TrainingError
+from efiqa.image import Image, crop, resize
 from efiqa.records import Row, read_manifest
+from efiqa.sources import load_row
 from efiqa.train.recipe import Data
 
 
@@ -26,17 +27,6 @@ def read_rows(manifests: Sequence[str], split: str) -> list[Row]:
     if not rows:
         raise TrainingError(f"no row with split {split!r} and a score in {', '.join(manifests)}")
     return rows
-
-
-def load_row(row: Row) -> Image:
-    """The part of the picture that the row speaks of, as `score` would crop it. Raises ImageError."""
-    image = load_image(row.image)
-    if row.bounds is None:
-        return image
-    try:
-        return crop(image, row.bounds)
-    except InvalidArgument as error:
-        raise TrainingError(f"{row.image}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +67,10 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+            self._epoch, self._order = (
+                epoch,
+                np.random.default_rng([self.seed, epoch]).permutation(len(self.rows)),
+            )
         chosen = self._order[position * self.data.batch : (position + 1) * self.data.batch]
         generator = np.random.default_rng([self.seed, epoch, position])
         crops: list[Image] = []
@@ -104,10 +97,16 @@ class Batches(Dataset[Batch]):
         """A random part that is `crop / size` of each side, up to jitter, at the picture's own resolution."""
         share = self.data.crop / self.data.size
         sides = [
-            min(length, max(1, round(length * share * (1 + generator.uniform(-1, 1) * self.data.scale_jitter))))
+            min(
+                length,
+                max(1, round(length * share * (1 + generator.uniform(-1, 1) * self.data.scale_jitter))),
+            )
             for length in image.shape[:2]
         ]
-        top, left = (int(generator.integers(0, full - part + 1)) for full, part in zip(image.shape, sides, strict=False))
+        top, left = (
+            int(generator.integers(0, full - part + 1))
+            for full, part in zip(image.shape, sides, strict=False)
+        )
         window = crop(image, (left, top, left + sides[1], top + sides[0]))
         return window[:, ::-1] if generator.random() < 0.5 else window
 

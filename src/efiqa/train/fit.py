@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,9 +20,10 @@ from efiqa.errors import ImageError, InvalidArgument, TrainingError
 from efiqa.image import Image, resize
 from efiqa.metrics import plcc, srcc
 from efiqa.records import Row
+from efiqa.sources import load_row
 from efiqa.train.backbones import keep_depthwise_in_full_precision
 from efiqa.train.checkpoint import Position, RunFolder, current_commit
-from efiqa.train.data import Batch, Batches, count_sources, load_row, loader, read_rows
+from efiqa.train.data import Batch, Batches, count_sources, loader, read_rows
 from efiqa.train.losses import mse, plcc_loss, rank_loss
 from efiqa.train.model import QualityModel, load_start
 from efiqa.train.recipe import Optim, Recipe
@@ -50,6 +53,7 @@ def fit(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> Po
     started = load_start(model, Path(recipe.model.start)) if recipe.model.start else "random start"
     if device.type == "cpu":
         keep_depthwise_in_full_precision(model)
+        keep_freed_memory()
     # Without channels-last, EdgeNeXt is 5 to 15 times slower on a CPU.
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(_groups(model, recipe.optim), lr=recipe.optim.lr)
@@ -76,7 +80,7 @@ def fit(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> Po
         if not math.isfinite(losses["loss"].item()):
             raise TrainingError(
                 f"the loss is {losses['loss'].item()} at step {step}; the last good checkpoint is kept",
-                hint="a smaller optim.lr or run.precision = \"fp32\" usually helps",
+                hint='a smaller optim.lr or run.precision = "fp32" usually helps',
             )
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip)
@@ -87,7 +91,12 @@ def fit(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> Po
         values: dict[str, Any] = {name: round(value.item(), 5) for name, value in losses.items()}
         if done % LOG_EVERY == 0 or done == steps:
             rate = (seen - seen_at_log) / max(now - logged_at, 1e-9)
-            run.log(step=done, epoch=round(done / batches.steps_per_epoch, 3), images_per_s=round(rate, 1), **values)
+            run.log(
+                step=done,
+                epoch=round(done / batches.steps_per_epoch, 3),
+                images_per_s=round(rate, 1),
+                **values,
+            )
             logged_at, seen_at_log = now, seen
         epoch_ended = done % batches.steps_per_epoch == 0 or done == steps
         if epoch_ended and validation:
@@ -98,10 +107,25 @@ def fit(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> Po
             run.save(model, optimizer, position)
             saved_at = now
         if progress is not None:
-            progress(done, steps, values | metrics)
+            progress(done, steps, values | {f"validation {name}": value for name, value in metrics.items()})
     if unreadable:
         run.log(event="unreadable", count=len(unreadable), pictures=sorted(unreadable))
     return position
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory instead of handing it back to the kernel after every tensor.
+
+    A training step frees and takes the same hundreds of megabytes again and again; giving them back costs
+    a page fault per 4 KiB each time. Measured on two cores: 4.1 → 1.6 to 2.0 s a step of 36 pictures. Elsewhere
+    than glibc there is no such switch, and nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # names from malloc.h, without their M_
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(top_pad, 2**28)
 
 
 def learning_rate(optim: Optim, step: int, steps: int) -> float:
@@ -168,7 +192,10 @@ def evaluate(model: QualityModel, rows: Sequence[Row], recipe: Recipe) -> dict[s
         flush()
     model.train(was_training)
     try:
-        agreement = {"srcc": round(srcc(scores, labels), 4), "plcc": round(plcc(scores, labels), 4)}
+        agreement: dict[str, Any] = {
+            "srcc": round(srcc(scores, labels), 4),
+            "plcc": round(plcc(scores, labels), 4),
+        }
     except InvalidArgument as error:
         agreement = {"note": str(error)}
     return {**agreement, "n": len(labels), "unreadable": unreadable}

@@ -69,4 +69,6 @@ def load_start(model: QualityModel, path: Path) -> str:
     head = [name for name in wanted if name.startswith("head.")]
     fresh = [name for name in head if name not in found]
     model.load_state_dict(found, strict=False)
-    return f"{len(found)} tensors from {path.name}, " + (f"{len(fresh)} fresh in the head" if fresh else "head too")
+    return f"{len(found)} tensors from {path.name}, " + (
+        f"{len(fresh)} fresh in the head" if fresh else "head too"
+    )

@@ -94,7 +94,12 @@ class Recipe:
             ("data.ladder_pairs", self.data.ladder_pairs, self.data.ladder_pairs >= 0, "0 or more"),
             ("data.workers", self.data.workers, self.data.workers >= 0, "0 or more"),
             ("data.scale_jitter", self.data.scale_jitter, 0 <= self.data.scale_jitter < 0.5, "in 0–0.5"),
-            ("model.std", self.model.std, len(self.model.std) == 3 and min(self.model.std) > 0, "three positive numbers"),
+            (
+                "model.std",
+                self.model.std,
+                len(self.model.std) == 3 and min(self.model.std) > 0,
+                "three positive numbers",
+            ),
             ("model.mean", self.model.mean, len(self.model.mean) == 3, "three numbers"),
             ("optim.lr", self.optim.lr, self.optim.lr > 0, "positive"),
             ("optim.epochs", self.optim.epochs, self.optim.epochs > 0, "positive"),
@@ -129,7 +134,8 @@ def load_recipe(path: Path, changes: typing.Sequence[str] = ()) -> Recipe:
         raise RecordError(f"recipe {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecordError(
-            f"recipe {path}: {error}", hint="text in TOML stands in quotes: --set 'model.backbone=\"resnet18\"'"
+            f"recipe {path}: {error}",
+            hint="text in TOML stands in quotes: --set 'model.backbone=\"resnet18\"'",
         ) from error
     return typing.cast(Recipe, _build(Recipe, table, "recipe"))
 

@@ -1,0 +1,146 @@
+"""ModelCard: what a model expects, what its number means, where it came from.
+
+The card lies in the ONNX file's metadata under `efiqa.card`, as JSON, and beside it as NAME.json for
+readers that see no metadata. Nothing about a model is guessed when it is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from efiqa.errors import ModelError
+
+METADATA_KEY = "efiqa.card"
+RESIZE_RULE = "stretch to input_size × input_size, Pillow BILINEAR with antialiasing"
+CROP_RULE = (
+    "square of side min(crop_scale × longer side of the face box, width, height), centred on the box, "
+    "shifted inside the picture, never padded"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """What `quality` is relative to: `scores` are the 0th, 1st, … 100th percentile of `n` scores of `name`."""
+
+    name: str
+    n: int
+    scores: tuple[float, ...]
+
+    def percentile(self, score: float) -> float:
+        """Share of the population that scores at most `score`, 0–100, linear between the stored percentiles."""
+        table = self.scores
+        if score <= table[0]:
+            return 0.0
+        if score >= table[-1]:
+            return 100.0
+        above = next(index for index, bound in enumerate(table) if bound > score)
+        low, high = table[above - 1], table[above]
+        return above - 1 + (score - low) / (high - low)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One set that the model learnt from."""
+
+    name: str
+    rows: int
+    labels: str
+    digest: str
+    terms: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """Everything a user of the model has to know; see the field notes in docs/models.md."""
+
+    name: str
+    version: str
+    task: str
+    meaning: str
+    backbone: str
+    input_size: int
+    resize: str
+    crop: str
+    crop_scale: float
+    score_range: tuple[float, float]
+    parameters: int
+    macs: int
+    licence: str
+    trained_on: tuple[Source, ...]
+    measured: dict[str, Any]
+    limits: tuple[str, ...]
+    recipe: dict[str, Any]
+    recipe_digest: str
+    commit: str
+    population: Population | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.score_range
+        checks = [
+            ("input_size", self.input_size, 16 <= self.input_size <= 4096, "16–4096 pixels"),
+            (
+                "resize",
+                self.resize,
+                self.resize == RESIZE_RULE,
+                f"the one rule this version knows, {RESIZE_RULE!r}",
+            ),
+            ("crop", self.crop, self.crop == CROP_RULE, f"the one rule this version knows, {CROP_RULE!r}"),
+            ("crop_scale", self.crop_scale, 0.5 <= self.crop_scale <= 10, "0.5–10"),
+            (
+                "score_range",
+                self.score_range,
+                math.isfinite(low) and low < high,
+                "(low, high), low below high",
+            ),
+        ]
+        if self.population is not None:
+            table = self.population.scores
+            rising = len(table) == 101 and all(a <= b for a, b in zip(table, table[1:], strict=False))
+            checks.append(("population.scores", len(table), rising, "101 numbers that never fall"))
+        for name, value, fine, expected in checks:
+            if not fine:
+                raise ModelError(f"model card: {name} must be {expected}, but got {value!r}")
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Raises ModelError for text that is not JSON, or a field that is unknown, missing or of the wrong kind."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ModelError(f"model card: not JSON ({error})") from error
+        return typing.cast(ModelCard, _typed(cls, values, "model card"))
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    """`value`, as JSON gives it, as the annotated type `kind`; ModelError says where it does not fit."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin is types.UnionType:
+        return None if value is None else _typed(arguments[0], value, where)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        unknown, missing = set(value) - set(hints), set(hints) - set(value) - {"population"}
+        if unknown or missing:
+            problem = f"unknown field {min(unknown)!r}" if unknown else f"field {min(missing)!r} is missing"
+            raise ModelError(f"{where}: {problem}")
+        typed = {name: _typed(hints[name], item, f"{where}: {name}") for name, item in value.items()}
+        return typing.cast(Any, kind)(**typed)
+    if origin is tuple and isinstance(value, list):
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            raise ModelError(f"{where} must hold {len(arguments)} values, but got {len(value)}")
+        return tuple(_typed(arguments[0], item, where) for item in value)
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if (origin is dict and isinstance(value, dict)) or (origin is None and type(value) is kind):
+        return value
+    raise ModelError(f"{where} must be {getattr(kind, '__name__', kind)}, but got {value!r}")

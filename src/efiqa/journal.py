@@ -1,0 +1,107 @@
+"""A long scoring job that can be killed at any moment and goes on without losing or repeating a row.
+
+While a job runs, its rows lie in `.NAME.journal` beside the output: one JSON line per picture, after a
+first line that says what the job is. When all pictures are done the output is written from it, at
+once, and the journal goes. A torn last line, as a kill leaves it, is cut off on resuming.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from efiqa.errors import OutputError, RecordError
+from efiqa.records import Prediction, check_writable, printable, write_predictions
+from efiqa.sources import Named
+
+Score = Callable[[Iterable[Named]], Iterator[list[Prediction]]]
+
+
+def run_job(
+    inputs: Iterable[Named],
+    score: Score,
+    output: Path,
+    *,
+    job: dict[str, Any],
+    resume: bool = False,
+    done: Callable[[list[Prediction]], None] = lambda rows: None,
+) -> int:
+    """Score `inputs` into `output`; returns the number of rows. `done` gets each picture's rows, old ones too.
+
+    `job` is what a resumed run must share with the first: model, options. Without `resume` an old
+    journal is dropped.
+
+    Raises OutputError when the output cannot be written (before any work), the disk is full, or the
+    journal is of another job or of other inputs.
+    """
+    check_writable(output)
+    path = output.with_name(f".{output.name}.journal")
+    try:
+        if not (resume and path.exists()):
+            path.write_text(json.dumps({"job": job}) + "\n", encoding="utf-8")
+        with path.open("r+b") as file:
+            finished = _recover(file, job, path)
+            remaining = iter(inputs)
+            for rows, item in zip(_rows(path), islice(remaining, finished), strict=False):
+                if rows[0].image != item.name:
+                    raise OutputError(
+                        f"{printable(path)} is of other inputs: it has {rows[0].image!r} where {item.name!r} comes now",
+                        hint="give the same inputs, or run without --resume to start anew",
+                    )
+                done(rows)
+            file.seek(0, os.SEEK_END)
+            for rows in score(remaining):
+                line = json.dumps([_compact(row) for row in rows], ensure_ascii=False) + "\n"
+                file.write(line.encode())
+                file.flush()
+                done(rows)
+        count = write_predictions(output, (row for rows in _rows(path) for row in rows))
+        path.unlink()
+        return count
+    except OSError as error:
+        raise OutputError(
+            f"{printable(output)} cannot be written: {error.strerror or error}",
+            hint="what is done is kept in the journal beside it; make room and use --resume",
+        ) from error
+
+
+def _compact(row: Prediction) -> dict[str, Any]:
+    return {name: value for name in Prediction.__slots__ if (value := getattr(row, name)) is not None}
+
+
+def _recover(file: BinaryIO, job: dict[str, Any], path: Path) -> int:
+    """Cut a torn last line off; returns the number of pictures that are done."""
+    header = file.readline()
+    try:
+        before = json.loads(header)["job"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{printable(path)} is no journal of efiqa", hint="run without --resume to start anew"
+        ) from error
+    if before != job:
+        changed = sorted(key for key in before.keys() | job.keys() if before.get(key) != job.get(key))
+        raise OutputError(
+            f"{printable(path)} is of another job: {', '.join(changed)} differ",
+            hint="use the same model and options, or run without --resume to start anew",
+        )
+    finished, end = 0, file.tell()
+    for line in file:
+        if not line.endswith(b"\n"):
+            break
+        finished, end = finished + 1, end + len(line)
+    file.truncate(end)
+    return finished
+
+
+def _rows(path: Path) -> Iterator[list[Prediction]]:
+    with path.open(encoding="utf-8") as file:
+        next(file)
+        for number, line in enumerate(file, 2):
+            try:
+                yield [Prediction(**values) for values in json.loads(line)]
+            except (json.JSONDecodeError, TypeError) as error:
+                raise RecordError(f"{printable(path)}, line {number}: not a row of efiqa") from error

@@ -1,0 +1,283 @@
+"""Scorer: one ONNX session and its card. The one scoring path: command, labelling and evaluation all use it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from efiqa.card import METADATA_KEY, ModelCard
+from efiqa.errors import ImageError, ImageTooSmall, InvalidArgument, ModelError
+from efiqa.faces import Box, Detector, Face, face_crop, load_detector
+from efiqa.image import Image, Source, crop, load_image, resize
+from efiqa.records import Prediction, printable
+from efiqa.sources import Named
+
+Faces = Literal["all", "largest", "none"]
+
+MIN_SIDE = 8
+"""Pictures with a shorter side below this, in pixels, hold nothing to judge and are refused."""
+SMALL_FACE = 32
+"""Faces whose longer side is below this, in pixels, are scored with a note: most of what is judged is resampling."""
+SCORE_DIGITS = 5
+"""Digits kept of a score. Runtimes and processors differ from the sixth on."""
+
+
+class Scorer:
+    """Scores faces with one model; safe to share between threads.
+
+    `threads` work inside one network run, `workers` pictures are decoded and scored at a time by
+    `score_many`; by default one thread each, and as many workers as there are cores to use. Every
+    picture runs through the network alone, so its score depends on its bytes only: not on `threads`,
+    `workers`, neighbours or order. On a CPU batching would not be faster.
+
+    Raises ModelError for a file that is no model, has no card, or contradicts it.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        detector: str | Detector = "blazeface",
+        threads: int = 1,
+        workers: int | None = None,
+    ) -> None:
+        for name, value in (("threads", threads), ("workers", workers)):
+            if value is not None and value < 1:
+                raise InvalidArgument(f"{name} must be at least 1, but got {value}")
+        self.threads = threads
+        self.workers = workers or max(1, available_cores() // threads)
+        self._detector = detector
+        path = default_model() if model is None else Path(model)
+        self._session, self.card, self.digest = _open(path, threads)
+        self._input = self._session.get_inputs()[0].name
+        self._detect = functools.cache(self._load_detector)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, threads: int = 1, workers: int | None = None) -> Scorer:
+        """A scorer for another model than the embedded one."""
+        return cls(path, threads=threads, workers=workers)
+
+    def _load_detector(self) -> Detector:
+        return load_detector(self._detector) if isinstance(self._detector, str) else self._detector
+
+    def score(self, image: Source) -> float:
+        """Score of a picture that is a face crop already; nominally 0–1, higher is better.
+
+        Raises ImageError for a picture that cannot be used, InvalidArgument for one that is none.
+        """
+        return self._run(_large_enough(load_image(image)))
+
+    def score_batch(self, images: Sequence[Source]) -> NDArray[np.float32]:
+        """Scores of face crops as float32 (n,); raises as `score` does, at the first that cannot be used."""
+        return np.array([self.score(image) for image in images], np.float32)
+
+    def score_many(
+        self, images: Iterable[Source | Named], *, faces: Faces = "all", workers: int | None = None
+    ) -> Iterator[Prediction]:
+        """Predictions of many pictures: lazily, in order, at least one each; a bad one is a row with its reason.
+
+        At most a few pictures per worker are read ahead, so memory does not grow with their number.
+        A picture that is no path is named by its position: `#0`, `#1`, …
+        """
+        for rows in self.predict_many(images, faces=faces, workers=workers):
+            yield from rows
+
+    def predict_many(
+        self, images: Iterable[Source | Named], *, faces: Faces = "all", workers: int | None = None
+    ) -> Iterator[list[Prediction]]:
+        """As `score_many`, with the rows of one picture in one list."""
+        _check_faces(faces)
+        if workers is not None and workers < 1:
+            raise InvalidArgument(f"workers must be at least 1, but got {workers}")
+        count = workers or self.workers
+        pending: deque[Future[list[Prediction]]] = deque()
+        pool = ThreadPoolExecutor(count, thread_name_prefix="efiqa")
+        try:
+            for index, image in enumerate(images):
+                item = image if isinstance(image, Named) else None
+                if item is None and isinstance(image, str | os.PathLike):
+                    item = Named(printable(image), os.fspath(image))
+                if item is not None:
+                    pending.append(pool.submit(self._predict_named, item, faces))
+                else:
+                    pending.append(pool.submit(self.predict, image, faces=faces, name=f"#{index}"))  # type: ignore[arg-type]
+                if len(pending) >= 4 * count:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _predict_named(self, item: Named, faces: Faces) -> list[Prediction]:
+        if item.error is not None:
+            return [Prediction(item.name, status=item.error.status, message=str(item.error))]
+        return self.predict(item.path, faces=faces, name=item.name)
+
+    def predict(self, image: Source, *, faces: Faces = "all", name: str = "") -> list[Prediction]:
+        """Rows for one picture; never raises for its content.
+
+        `faces` is `all` (largest first), `largest`, or `none`: the picture is the crop already.
+        """
+        _check_faces(faces)
+        try:
+            loaded = _large_enough(load_image(image))
+        except (ImageError, InvalidArgument) as error:
+            status = error.status if isinstance(error, ImageError) else "not_an_image"
+            message = f"{error}; {error.hint}" if error.hint else str(error)
+            return [Prediction(name, status=status, message=message)]
+        if faces == "none":
+            return [self._row(name, 0, self._run(loaded))]
+        found = self._detect().detect(loaded)
+        if not found:
+            return [
+                Prediction(
+                    name,
+                    status="no_face",
+                    message="no face was found; --faces none scores the picture as it is",
+                )
+            ]
+        return [
+            self._score_face(loaded, face, name, index)
+            for index, face in enumerate(found[: 1 if faces == "largest" else None])
+        ]
+
+    def _score_face(self, image: Image, face: Face, name: str, index: int) -> Prediction:
+        height, width = image.shape[:2]
+        # Rounded before the crop is cut, so that a crop can be made again from the written row.
+        box = Box(*(round(side, 1) for side in (face.box.x, face.box.y, face.box.width, face.box.height)))
+        row = self._row(
+            name, index, self._run(crop(image, face_crop(box, width, height, scale=self.card.crop_scale)))
+        )
+        size = max(box.width, box.height)
+        return replace(
+            row,
+            x=box.x,
+            y=box.y,
+            width=box.width,
+            height=box.height,
+            detection=round(face.detection, 4),
+            message=f"small face, {size:.0f} px: the score says little" if size < SMALL_FACE else "",
+        )
+
+    def _row(self, name: str, index: int, score: float) -> Prediction:
+        population = self.card.population
+        quality = None if population is None else round(population.percentile(score), 1)
+        return Prediction(name, index, "ok", score, quality)
+
+    def _run(self, image: Image) -> float:
+        pixels = np.ascontiguousarray(resize(image, self.card.input_size))[np.newaxis]
+        (scores,) = self._session.run(None, {self._input: pixels})
+        return round(float(scores[0]), SCORE_DIGITS)
+
+
+def default_model() -> Path:
+    """Path of the student that ships with the package."""
+    return Path(str(resources.files("efiqa"))) / "models" / "student.onnx"
+
+
+def available_cores() -> int:
+    """Cores this process may use: its affinity, and its cgroup's quota rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, math.ceil(_cgroup_quota())))
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """CPU quota in cores (cgroup v2, then v1); infinity where there is none."""
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota, period = (
+                (root / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
+            )
+        return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf
+
+
+def _check_faces(faces: str) -> None:
+    if faces not in get_args(Faces):
+        raise InvalidArgument(f"faces must be all, largest or none, but got {faces!r}")
+
+
+def _large_enough(image: Image) -> Image:
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise ImageTooSmall(
+            f"the picture has {width} × {height} pixels; at least {MIN_SIDE} × {MIN_SIDE} are needed"
+        )
+    return image
+
+
+def _open(path: Path, threads: int) -> tuple[onnxruntime.InferenceSession, ModelCard, str]:
+    """A session, its card, which must agree, and the file's digest. Raises ModelError."""
+    if not path.is_file():
+        raise ModelError(
+            f"there is no model at {printable(path)}", hint="expected an ONNX file made by efiqa export"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Waiting threads must sleep: with several workers, spinning takes the cores from those that work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        data = path.read_bytes()
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except _RUNTIME_ERRORS as error:
+        raise ModelError(
+            f"{printable(path)} is not a model that can run: {' '.join(str(error).split())[:200]}"
+        ) from error
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(
+            f"{printable(path)} has no model card in its metadata",
+            hint="efiqa export writes one; a model without it cannot say what its numbers mean",
+        )
+    card = ModelCard.from_json(text)
+    for problem in _contradictions(session, card, path.with_suffix(".json")):
+        raise ModelError(f"{printable(path)} contradicts its card: {problem}")
+    return session, card, hashlib.sha256(data).hexdigest()[:12]
+
+
+_RUNTIME_ERRORS = tuple(
+    getattr(onnxruntime.capi.onnxruntime_pybind11_state, name)
+    for name in (
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NoModel",
+        "NotImplemented",
+        "RuntimeException",
+    )
+) + (OSError,)
+
+
+def _contradictions(session: onnxruntime.InferenceSession, card: ModelCard, sidecar: Path) -> Iterator[str]:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        yield f"expected one input and one output, but got {len(inputs)} and {len(outputs)}"
+        return
+    shape = inputs[0].shape
+    if inputs[0].type != "tensor(uint8)" or list(shape[1:]) != [card.input_size, card.input_size, 3]:
+        yield f"expected uint8 (n, {card.input_size}, {card.input_size}, 3) in, but got {inputs[0].type} {shape}"
+    if isinstance(shape[0], int):
+        yield f"expected any batch size, but it is fixed to {shape[0]}"
+    if outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 1:
+        yield f"expected float (n,) out, but got {outputs[0].type} {outputs[0].shape}"
+    if sidecar.is_file() and ModelCard.from_json(sidecar.read_text(encoding="utf-8")) != card:
+        yield f"{sidecar.name} beside it says something else than its metadata"
