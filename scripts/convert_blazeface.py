@@ -13,12 +13,14 @@ The graph keeps the half-precision weights of the source (each behind a Cast, fo
 starts) and computes in float32, as the TFLite interpreter does.
 
 - input  `image`       uint8 (1, 256, 256, 3), RGB; normalised inside to x / 127.5 - 1
-- output `regressors`  float32 (1, 896, 16): box centre, size, 6 key points, in input pixels, relative to anchors
+- output `regressors`  float32 (1, 896, 16): box centre, size and 6 key points in pixels, from the anchor
 - output `logits`      float32 (1, 896): detection scores before the sigmoid
 
 The script prints the largest difference from the TFLite interpreter, absolute and relative to the largest
 output of the same picture, and writes nothing when the relative one exceeds 1e-5: logits of flat pictures
-reach -11,000, where one float32 step is already 1e-3. Architecture: Bazarevsky et al., "BlazeFace", 2019, arXiv 1907.05047.
+reach -11,000, where one float32 step is already 1e-3.
+
+Architecture: Bazarevsky et al., "BlazeFace", 2019, arXiv 1907.05047.
 """
 
 from __future__ import annotations

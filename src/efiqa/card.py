@@ -7,6 +7,7 @@ readers that see no metadata. Nothing about a model is guessed when it is loaded
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import types
@@ -26,14 +27,14 @@ CROP_RULE = (
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """What `quality` is relative to: `scores` are the 0th, 1st, … 100th percentile of `n` scores of `name`."""
+    """What `quality` is relative to: `scores` are percentiles 0, 1, … 100 of `n` scores of `name`."""
 
     name: str
     n: int
     scores: tuple[float, ...]
 
     def percentile(self, score: float) -> float:
-        """Share of the population that scores at most `score`, 0–100, linear between the stored percentiles."""
+        """Share of the population that scores at most `score`, 0–100, linear between percentiles."""
         table = self.scores
         if score <= table[0]:
             return 0.0
@@ -95,13 +96,13 @@ class ModelCard:
             (
                 "score_range",
                 self.score_range,
-                math.isfinite(low) and low < high,
+                math.isfinite(low) and math.isfinite(high) and low < high,
                 "(low, high), low below high",
             ),
         ]
         if self.population is not None:
             table = self.population.scores
-            rising = len(table) == 101 and all(a <= b for a, b in zip(table, table[1:], strict=False))
+            rising = len(table) == 101 and all(a <= b for a, b in itertools.pairwise(table))
             checks.append(("population.scores", len(table), rising, "101 numbers that never fall"))
         for name, value, fine, expected in checks:
             if not fine:
@@ -112,7 +113,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
-        """Raises ModelError for text that is not JSON, or a field that is unknown, missing or of the wrong kind."""
+        """Raises ModelError for what is not JSON, and a field unknown, missing or of the wrong kind."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import rich
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from efiqa import __version__
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from efiqa.sources import Named
 
 app = typer.Typer(
-    help="Face image quality: every face gets a score. Models that people can read, numbers that people can act on.",
+    help="Face image quality: every face gets a score.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,7 +40,10 @@ TABLE_ROWS = 200
 
 
 def main() -> NoReturn:
-    """Run the command: 0 when all went well, 1 when some rows failed under --strict, 2 for usage and other errors."""
+    """Run the command: 0 for success, 1 for failed rows under --strict, 2 for errors, 130 for Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe gets UTF-8, as a file does; no name may end the run
+        encoding = None if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except EfiqaError as error:
@@ -46,16 +52,14 @@ def main() -> NoReturn:
     except typer.Exit as error:
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        _complain("interrupted", "the same command with --resume goes on, where it has that option")
         code = 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone, as `head` does
-        code = 0
     except Exception as error:
         if not hasattr(error, "format_message"):  # a mistake of ours: the traceback is for us
             raise
         _complain(error.format_message(), "efiqa --help, or efiqa VERB --help")
         code = 2
+    if code == 130:  # also what newer typer returns for Ctrl-C
+        _complain("interrupted", "the same command with --resume goes on, where it has that option")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -66,7 +70,7 @@ def _complain(message: str, hint: str | None = None) -> None:
 
 
 def _plain(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode().replace("[", r"\[")
+    return escape(text.encode("utf-8", "backslashreplace").decode())
 
 
 @app.callback(invoke_without_command=True)
@@ -83,13 +87,19 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads inside one network ru
 Workers = Annotated[int | None, typer.Option(min=1, help="Pictures at a time; default: one per usable core.")]
 
 
+def _faces(value: str) -> str:
+    if value not in ("all", "largest", "none"):
+        raise typer.BadParameter(f"expected all, largest or none, but got {value!r}")
+    return value
+
+
 @app.command()
 def score(
     inputs: Annotated[
         list[str],
         typer.Argument(
             metavar="INPUT…",
-            help="Pictures, folders (with subfolders), a .txt list, a manifest or predictions table, or - for a list on stdin.",
+            help="Pictures, folders (with subfolders), .txt lists, manifests, or - for a list on stdin.",
         ),
     ],
     output: Annotated[
@@ -101,7 +111,8 @@ def score(
     faces: Annotated[
         str,
         typer.Option(
-            help="**all**: each face a row, largest first. **largest**: that one. **none**: the picture is the crop."
+            callback=_faces,
+            help="**all**, largest first; only the **largest**; **none**: the picture is the crop.",
         ),
     ] = "all",
     model: Model = None,
@@ -129,11 +140,11 @@ def score(
     if resume and output is None:
         raise typer.BadParameter("--resume needs -o: only a job with an output file can go on")
     scorer = Scorer(model, detector=detector, threads=threads, workers=workers)
-    items = expand(inputs, sys.stdin.buffer)
+    items = expand(inputs, sys.stdin.buffer if sys.stdin else None)
     counts: Counter[str] = Counter()
     with _progress(quiet) as progress:
         total = None
-        if not quiet and "-" not in inputs:
+        if progress and "-" not in inputs:
             total = sum(1 for _ in expand(inputs))
         task = progress.add_task("scoring", total=total) if progress else None
 
@@ -156,7 +167,11 @@ def score(
             }
             run_job(items, rows_of, output, job=job, resume=resume, done=done)
         else:
-            _print_rows(rows_of(items), done)
+            try:
+                _print_rows(rows_of(items), done)
+            except BrokenPipeError:  # the reader of our output has gone, as `head` does
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit from None
     if not quiet:
         _summary(counts, scorer, output)
     if strict and set(counts) - {"ok"}:
@@ -255,7 +270,8 @@ def info(
         ("meaning", card.meaning),
         (
             "network",
-            f"{card.backbone}, {card.parameters:,} parameters, {card.macs / 1e9:.3f} GMAC at {card.input_size} px",
+            f"{card.backbone}, {card.parameters:,} parameters, "
+            f"{card.macs / 1e9:.3f} GMAC at {card.input_size} px",
         ),
         ("input", f"{card.resize} ({card.input_size} px)"),
         ("face crop", f"{card.crop}; crop_scale {card.crop_scale}"),
@@ -455,7 +471,8 @@ def export(
     table = population_of(population_name, read_predictions(population)) if population else None
     card = export_run(run, output, load_statement(statement), population=table)
     talk.print(
-        f"{card.name} {card.version}: {card.parameters:,} parameters, {card.macs / 1e9:.3f} GMAC at {card.input_size} px, "
+        f"{card.name} {card.version}: {card.parameters:,} parameters, "
+        f"{card.macs / 1e9:.3f} GMAC at {card.input_size} px, "
         f"{output.stat().st_size / 1e6:.1f} MB → {_plain(str(output))}"
     )
 

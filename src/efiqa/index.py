@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from efiqa.errors import RecordError
+from efiqa.errors import InvalidArgument, RecordError
 from efiqa.records import Row, read_table
 from efiqa.sources import SUFFIXES, pictures_in
 
 
 def split_of(group: str, validation: float, seed: int) -> str:
-    """`validation` for that share of groups, else `train`; decided by the group's name alone, in any order."""
+    """`validation` for that share of groups, else `train`; decided by the group's name alone."""
     digest = hashlib.sha256(f"{seed}/{group}".encode()).digest()
     return "validation" if int.from_bytes(digest[:8], "big") / 2**64 < validation else "train"
 
@@ -54,9 +54,16 @@ def index_table(
     regular expression) finds in the picture's name.
 
     Raises RecordError for a missing column, a rating that is no number or lies outside its range, or
-    a picture that is not there, each with the line.
+    a picture that is not there, each with the line. Raises InvalidArgument for a range that does not rise
+    and for a pattern that is no regular expression.
     """
-    for number, cells in enumerate(read_table(table), 2):
+    if not low < high:
+        raise InvalidArgument(
+            f"a range must rise from low to high, but got {low:g} {high:g}",
+            hint="--range LOW HIGH says what the ratings mean",
+        )
+    header = 1 if table.suffix.lower() == ".csv" else 0
+    for number, cells in enumerate(read_table(table), header + 1):
         where = f"{table}, line {number}"
         for column in filter(None, (image, score, group)):
             if column not in cells:
@@ -72,7 +79,7 @@ def index_table(
         if score is not None:
             try:
                 value = (float(cells[score]) - low) / (high - low)
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 raise RecordError(f"{where}: {score} must be a number, but got {cells[score]!r}") from error
             if not 0 <= value <= 1:
                 raise RecordError(
@@ -90,5 +97,11 @@ def index_table(
 
 
 def _group(name: str, pattern: str | None) -> str:
-    found = re.search(pattern, name) if pattern else None
+    try:
+        found = re.search(pattern, name) if pattern else None
+    except re.error as error:
+        raise InvalidArgument(
+            f"the group pattern {pattern!r} is no regular expression: {error}",
+            hint=r"'([^/]+)/[^/]*$' makes the folder a picture lies in its group",
+        ) from error
     return found.group(found.lastindex or 0) if found else name

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from efiqa.errors import OutputError, RecordError
-from efiqa.records import Prediction, check_writable, printable, write_predictions
+from efiqa.records import Prediction, atomic, check_writable, printable, write_predictions
 from efiqa.sources import Named
 
 Score = Callable[[Iterable[Named]], Iterator[list[Prediction]]]
+
+_KEPT = "what is done is kept in the journal beside it; make room and use --resume"
 
 
 def run_job(
@@ -30,7 +32,7 @@ def run_job(
     resume: bool = False,
     done: Callable[[list[Prediction]], None] = lambda rows: None,
 ) -> int:
-    """Score `inputs` into `output`; returns the number of rows. `done` gets each picture's rows, old ones too.
+    """Score `inputs` into `output`; returns the number of rows. `done` gets each picture's, old ones too.
 
     `job` is what a resumed run must share with the first: model, options. Without `resume` an old
     journal is dropped.
@@ -42,14 +44,17 @@ def run_job(
     path = output.with_name(f".{output.name}.journal")
     try:
         if not (resume and path.exists()):
-            path.write_text(json.dumps({"job": job}) + "\n", encoding="utf-8")
+            with atomic(path) as start:
+                start.write(json.dumps({"job": job}) + "\n")
         with path.open("r+b") as file:
             finished = _recover(file, job, path)
             remaining = iter(inputs)
-            for rows, item in zip(_rows(path), islice(remaining, finished), strict=False):
-                if rows[0].image != item.name:
+            for rows in islice(_rows(path), finished):
+                item = next(remaining, None)
+                if item is None or rows[0].image != item.name:
+                    now = "nothing" if item is None else repr(item.name)
                     raise OutputError(
-                        f"{printable(path)} is of other inputs: it has {rows[0].image!r} where {item.name!r} comes now",
+                        f"{printable(path)} is of other inputs: it has {rows[0].image!r}, now comes {now}",
                         hint="give the same inputs, or run without --resume to start anew",
                     )
                 done(rows)
@@ -59,14 +64,16 @@ def run_job(
                 file.write(line.encode())
                 file.flush()
                 done(rows)
-        count = write_predictions(output, (row for rows in _rows(path) for row in rows))
-        path.unlink()
-        return count
     except OSError as error:
         raise OutputError(
-            f"{printable(output)} cannot be written: {error.strerror or error}",
-            hint="what is done is kept in the journal beside it; make room and use --resume",
+            f"{printable(output)} cannot be written: {error.strerror or error}", hint=_KEPT
         ) from error
+    try:
+        count = write_predictions(output, (row for rows in _rows(path) for row in rows))
+    except OutputError as error:
+        raise OutputError(str(error), hint=_KEPT) from error
+    path.unlink()
+    return count
 
 
 def _compact(row: Prediction) -> dict[str, Any]:
@@ -77,8 +84,8 @@ def _recover(file: BinaryIO, job: dict[str, Any], path: Path) -> int:
     """Cut a torn last line off; returns the number of pictures that are done."""
     header = file.readline()
     try:
-        before = json.loads(header)["job"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        before = dict(json.loads(header)["job"])
+    except (ValueError, KeyError, TypeError) as error:
         raise OutputError(
             f"{printable(path)} is no journal of efiqa", hint="run without --resume to start anew"
         ) from error
@@ -98,10 +105,10 @@ def _recover(file: BinaryIO, job: dict[str, Any], path: Path) -> int:
 
 
 def _rows(path: Path) -> Iterator[list[Prediction]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         next(file)
         for number, line in enumerate(file, 2):
             try:
                 yield [Prediction(**values) for values in json.loads(line)]
-            except (json.JSONDecodeError, TypeError) as error:
+            except (ValueError, TypeError) as error:
                 raise RecordError(f"{printable(path)}, line {number}: not a row of efiqa") from error

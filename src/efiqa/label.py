@@ -38,7 +38,9 @@ def label(
         found = True
         path = os.path.normpath(prediction.image)
         row = known.get(path, Row(image=path, group=path))
-        row = replace(row, image=path, score=prediction.score, source=source)
+        row = replace(
+            row, image=path, score=prediction.score, source=source, x=None, y=None, width=None, height=None
+        )
         if None not in (prediction.x, prediction.y, prediction.width, prediction.height):
             row = _cropped(row, prediction, crop_scale)
         yield row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -41,12 +42,17 @@ def plcc(prediction: ArrayLike, target: ArrayLike) -> float:
     Raises InvalidArgument for shapes that differ, fewer than two values, NaN, or constant input:
     a constant has no correlation.
     """
-    p, t = _pair(prediction, target)
-    p, t = p - p.mean(), t - t.mean()
-    spread = np.sqrt((p @ p) * (t @ t))
-    if spread == 0:
+    p, t = (_centred(values) for values in _pair(prediction, target))
+    return float(np.clip((p @ t) / np.sqrt((p @ p) * (t @ t)), -1, 1))
+
+
+def _centred(values: Vector) -> Vector:
+    """`values` less their mean, scaled so that their squares neither overflow nor vanish."""
+    # Not by the spread around the mean, which rounding can make more than 0 for equal values.
+    if values.min() == values.max():
         raise InvalidArgument("constant values have no correlation")
-    return float(np.clip((p @ t) / spread, -1, 1))
+    values = values / np.abs(values).max()
+    return np.asarray(values - values.mean())
 
 
 def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
@@ -70,12 +76,24 @@ def bootstrap_interval(
     seed: int = 0,
     coverage: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of `metric`, resampling images with replacement (Efron, 1979)."""
+    """Percentile bootstrap interval of `metric`, resampling images with replacement (Efron, 1979).
+
+    Resamples that have no correlation, because they drew one value only, are left out. Raises
+    InvalidArgument where the sample itself has none, and for settings that give no interval.
+    """
+    if rounds < 1:
+        raise InvalidArgument(f"rounds must be at least 1, but got {rounds}")
+    if not 0 < coverage < 1:
+        raise InvalidArgument(f"coverage must lie between 0 and 1, but got {coverage}")
     p, t = _pair(prediction, target)
+    metric(p, t)  # raises where there is nothing to measure, so that only resamples are forgiven below
     generator = np.random.default_rng(seed)
     values = []
     for _ in range(rounds):
         chosen = generator.integers(0, p.size, p.size)
-        values.append(metric(p[chosen], t[chosen]))
+        with contextlib.suppress(InvalidArgument):
+            values.append(metric(p[chosen], t[chosen]))
+    if not values:
+        raise InvalidArgument("no resample has a correlation", hint="use more rounds")
     low, high = np.quantile(values, [(1 - coverage) / 2, (1 + coverage) / 2])
     return float(low), float(high)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,12 @@ def read_table(path: Path) -> Iterator[dict[str, Any]]:
             if kind == ".jsonl":
                 for number, line in enumerate(file, 1):
                     try:
-                        yield json.loads(line)
+                        cells = json.loads(line)
                     except json.JSONDecodeError as error:
                         raise RecordError(f"{path}, line {number}: not JSON ({error.msg})") from error
+                    if not isinstance(cells, dict):
+                        raise RecordError(f"{path}, line {number}: expected a JSON object, but got {cells!r}")
+                    yield cells
                 return
             reader = csv.DictReader(file, strict=True)
             for cells in reader:
@@ -109,9 +113,11 @@ def read_table(path: Path) -> Iterator[dict[str, Any]]:
                     )
                 yield {name: cell for name, cell in cells.items() if cell != ""}
     except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RecordError(f"{path} is not a UTF-8 CSV table: {error}") from error
+        raise RecordError(
+            f"{path} cannot be read: {error.strerror or error}", hint="a name that ends so is read as a table"
+        ) from error
+    except (ValueError, csv.Error) as error:  # not UTF-8, an open quote, or what pyarrow says of no Parquet
+        raise RecordError(f"{path} is not a whole {kind} table: {error}") from error
 
 
 def table_format(path: Path) -> str:
@@ -119,7 +125,8 @@ def table_format(path: Path) -> str:
     ending = path.suffix.lower()
     if ending not in FORMATS:
         raise RecordError(
-            f"{path}: expected a name ending in {', '.join(FORMATS)}, but got {ending or 'none'!r}"
+            f"{path}: expected a name ending in {', '.join(FORMATS)}, but got {ending or 'none'!r}",
+            hint="the ending decides the format of a table",
         )
     return ending
 
@@ -178,16 +185,23 @@ def read_manifest(path: Path) -> list[Row]:
 
 
 def write_manifest(path: Path, rows: Iterable[Row]) -> int:
-    """Write rows, `image` being a path from the working folder, as a CSV; atomic. Returns their number."""
+    """Write rows, `image` being a path from the working folder, as a CSV; atomic. Returns their number.
+
+    Raises RecordError for another ending than .csv, or a file name that is not UTF-8.
+    """
+    if table_format(path) != ".csv":
+        raise RecordError(f"{path}: a manifest is written as .csv, but got {path.suffix!r}")
     count = 0
     with atomic(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(MANIFEST_COLUMNS)
+        file.write(_csv_line(MANIFEST_COLUMNS))
         for row in rows:
             image = os.path.relpath(row.image, path.parent)
-            writer.writerow(
-                ["" if value is None else value for value in asdict(replace(row, image=image)).values()]
-            )
+            if image != printable(image):
+                raise RecordError(
+                    f"{printable(image)}: its name is not UTF-8, so no manifest can hold it",
+                    hint="rename the file",
+                )
+            file.write(_csv_line(asdict(replace(row, image=image)).values()))
             count += 1
     return count
 
@@ -198,10 +212,9 @@ def write_predictions(path: Path, rows: Iterable[Prediction]) -> int:
     match table_format(path):
         case ".csv":
             with atomic(path) as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(COLUMNS)
+                file.write(_csv_line(COLUMNS))
                 for row in rows:
-                    writer.writerow(csv_cells(row))
+                    file.write(_csv_line(getattr(row, name) for name in COLUMNS))
                     count += 1
         case ".jsonl":
             with atomic(path) as file:
@@ -213,9 +226,14 @@ def write_predictions(path: Path, rows: Iterable[Prediction]) -> int:
     return count
 
 
-def csv_cells(row: Prediction) -> list[object]:
-    """One value per column of `COLUMNS`; none is an empty cell."""
-    return ["" if value is None else value for value in (getattr(row, name) for name in COLUMNS)]
+def _csv_line(values: Iterable[object]) -> str:
+    r"""One line that ends in `\n`; none is an empty cell.
+
+    csv.writer quotes a lone `\r`, which file names may hold, only where `\r` is in its own line end.
+    """
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\r\n").writerow(values)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def json_line(row: Prediction) -> str:
@@ -270,15 +288,25 @@ def atomic(path: Path, *, binary: bool = False) -> Iterator[Any]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise OutputError(f"{printable(path)} cannot be written: {error.strerror or error}") from error
+        raise OutputError(
+            f"{printable(path)} cannot be written: {error.strerror or error}",
+            hint="name a file in a folder you may write to, on a disk with room",
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where its folder could not be made, there is nothing to remove
+            partial.unlink()
 
 
 def check_writable(path: Path) -> None:
-    """Raise OutputError now if `path` could not be written later: before hours of work, not after."""
-    if path.is_dir():
-        raise OutputError(f"{printable(path)} is a folder", hint="name a file, such as scores.csv")
+    """Raise now what writing predictions to `path` would raise later: before hours of work, not after.
+
+    That is OutputError, RecordError for an unknown ending, MissingExtra for .parquet without pyarrow.
+    """
+    if table_format(path) == ".parquet":
+        _pyarrow("pyarrow.parquet")
+    with suppress(OSError):  # a name that is too long; writing says so
+        if path.is_dir():
+            raise OutputError(f"{printable(path)} is a folder", hint="name a file, such as scores.csv")
     with atomic(path.with_name(f".{path.name}.probe")) as file:
         file.write("")
     path.with_name(f".{path.name}.probe").unlink(missing_ok=True)

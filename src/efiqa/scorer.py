@@ -1,4 +1,4 @@
-"""Scorer: one ONNX session and its card. The one scoring path: command, labelling and evaluation all use it."""
+"""Scorer: one ONNX session and its card. The one scoring path, whoever scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Faces = Literal["all", "largest", "none"]
 MIN_SIDE = 8
 """Pictures with a shorter side below this, in pixels, hold nothing to judge and are refused."""
 SMALL_FACE = 32
-"""Faces whose longer side is below this, in pixels, are scored with a note: most of what is judged is resampling."""
+"""Faces whose longer side is below this, in pixels, are scored with a note: mostly resampling is judged."""
 SCORE_DIGITS = 5
 """Digits kept of a score. Runtimes and processors differ from the sixth on."""
 
@@ -76,7 +76,8 @@ class Scorer:
     def score(self, image: Source) -> float:
         """Score of a picture that is a face crop already; nominally 0–1, higher is better.
 
-        Raises ImageError for a picture that cannot be used, InvalidArgument for one that is none.
+        Raises ImageError for a picture that cannot be used, InvalidArgument for one that is none, ModelError
+        where the model gives NaN or infinity.
         """
         return self._run(_large_enough(load_image(image)))
 
@@ -87,7 +88,7 @@ class Scorer:
     def score_many(
         self, images: Iterable[Source | Named], *, faces: Faces = "all", workers: int | None = None
     ) -> Iterator[Prediction]:
-        """Predictions of many pictures: lazily, in order, at least one each; a bad one is a row with its reason.
+        """Predictions of many pictures: lazily, in order, at least one each; a bad one has its reason.
 
         At most a few pictures per worker are read ahead, so memory does not grow with their number.
         A picture that is no path is named by its position: `#0`, `#1`, …
@@ -180,7 +181,12 @@ class Scorer:
     def _run(self, image: Image) -> float:
         pixels = np.ascontiguousarray(resize(image, self.card.input_size))[np.newaxis]
         (scores,) = self._session.run(None, {self._input: pixels})
-        return round(float(scores[0]), SCORE_DIGITS)
+        score = float(scores[0])
+        if not math.isfinite(score):
+            raise ModelError(
+                f"the model {self.card.name} {self.card.version} gives {score}, which is no score"
+            )
+        return round(score, SCORE_DIGITS)
 
 
 def default_model() -> Path:
@@ -191,7 +197,7 @@ def default_model() -> Path:
 def available_cores() -> int:
     """Cores this process may use: its affinity, and its cgroup's quota rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, math.ceil(_cgroup_quota())))
+    return max(1, math.ceil(min(cores, _cgroup_quota())))
 
 
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
@@ -239,7 +245,8 @@ def _open(path: Path, threads: int) -> tuple[onnxruntime.InferenceSession, Model
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except _RUNTIME_ERRORS as error:
         raise ModelError(
-            f"{printable(path)} is not a model that can run: {' '.join(str(error).split())[:200]}"
+            f"{printable(path)} is not a model that can run: {' '.join(str(error).split())[:200]}",
+            hint="expected an ONNX file made by efiqa export",
         ) from error
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
@@ -253,18 +260,21 @@ def _open(path: Path, threads: int) -> tuple[onnxruntime.InferenceSession, Model
     return session, card, hashlib.sha256(data).hexdigest()[:12]
 
 
-_RUNTIME_ERRORS = tuple(
-    getattr(onnxruntime.capi.onnxruntime_pybind11_state, name)
-    for name in (
-        "Fail",
-        "InvalidArgument",
-        "InvalidGraph",
-        "InvalidProtobuf",
-        "NoModel",
-        "NotImplemented",
-        "RuntimeException",
-    )
-) + (OSError,)
+_RUNTIME_ERRORS = (
+    OSError,
+    *(
+        getattr(onnxruntime.capi.onnxruntime_pybind11_state, name)
+        for name in (
+            "Fail",
+            "InvalidArgument",
+            "InvalidGraph",
+            "InvalidProtobuf",
+            "NoModel",
+            "NotImplemented",
+            "RuntimeException",
+        )
+    ),
+)
 
 
 def _contradictions(session: onnxruntime.InferenceSession, card: ModelCard, sidecar: Path) -> Iterator[str]:
@@ -274,10 +284,14 @@ def _contradictions(session: onnxruntime.InferenceSession, card: ModelCard, side
         return
     shape = inputs[0].shape
     if inputs[0].type != "tensor(uint8)" or list(shape[1:]) != [card.input_size, card.input_size, 3]:
-        yield f"expected uint8 (n, {card.input_size}, {card.input_size}, 3) in, but got {inputs[0].type} {shape}"
+        size = card.input_size
+        yield f"expected uint8 (n, {size}, {size}, 3) in, but got {inputs[0].type} {shape}"
     if isinstance(shape[0], int):
         yield f"expected any batch size, but it is fixed to {shape[0]}"
     if outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 1:
         yield f"expected float (n,) out, but got {outputs[0].type} {outputs[0].shape}"
-    if sidecar.is_file() and ModelCard.from_json(sidecar.read_text(encoding="utf-8")) != card:
+    if (
+        sidecar.is_file()
+        and ModelCard.from_json(sidecar.read_text(encoding="utf-8", errors="replace")) != card
+    ):
         yield f"{sidecar.name} beside it says something else than its metadata"

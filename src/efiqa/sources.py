@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,25 @@ from efiqa.image import Image, crop, load_image
 from efiqa.records import FORMATS, Row, printable, read_table
 
 SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif", ".avifs", ".heic", ".heif", ".hif", ".mpo"]
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".avif",
+        ".avifs",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".mpo",
+    ]
 )
 """Endings by which pictures are found in folders. A file named outright is opened whatever its ending."""
 
@@ -49,15 +68,18 @@ def expand(inputs: Sequence[str], stdin: BinaryIO | None = None) -> Iterator[Nam
         if text == "-":
             if stdin is None:
                 raise RecordError("there is no standard input to read a list from")
-            yield from _listed(stdin, "standard input")
-        elif os.path.isdir(text):
+            yield from _at_least_one(_listed(stdin), text, "standard input names no pictures")
+        elif _is_folder(Path(text)):
             yield from _at_least_one(pictures_in(text), text, "this folder holds no pictures")
         elif Path(text).suffix.lower() == ".txt":
             try:
-                with open(text, "rb") as file:
-                    yield from _at_least_one(_listed(file, text), text, "this list is empty")
+                with Path(text).open("rb") as file:
+                    yield from _at_least_one(_listed(file), text, "this list is empty")
             except OSError as error:
-                raise RecordError(f"{printable(text)} cannot be read: {error.strerror}") from error
+                raise RecordError(
+                    f"{printable(text)} cannot be read: {error.strerror}",
+                    hint="a name that ends in .txt is read as a list of pictures",
+                ) from error
         elif Path(text).suffix.lower() in FORMATS:
             yield from _at_least_one(_tabled(Path(text)), text, "this table has no rows")
         else:
@@ -73,9 +95,9 @@ def _at_least_one(items: Iterable[Named], text: str, reason: str) -> Iterator[Na
         yield Named(printable(text), text, EmptyImage(reason))
 
 
-def _listed(lines: Iterable[bytes], where: str) -> Iterator[Named]:
-    for line in lines:
-        path = os.fsdecode(line.rstrip(b"\r\n"))
+def _listed(lines: Iterable[bytes]) -> Iterator[Named]:
+    for number, line in enumerate(lines):
+        path = os.fsdecode(line.removeprefix(BOM_UTF8 if number == 0 else b"").rstrip(b"\r\n"))
         if path.strip():
             yield Named(printable(path), path)
 
@@ -116,7 +138,7 @@ def pictures_in(folder: str) -> Iterator[Named]:
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Named]:
     try:
-        status = os.stat(folder)
+        status = Path(folder).stat()
         identity = (status.st_dev, status.st_ino)
         if identity in above:
             reason = NotAFile("this link leads back to a folder that it lies in; it is not followed")
@@ -132,7 +154,14 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Named]:
         yield Named(printable(folder), folder, reason_unreadable)
         return
     for entry in entries:
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(entry.path, (*above, identity))
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+        elif Path(entry.name).suffix.lower() in SUFFIXES:
             yield Named(printable(entry.path), entry.path)
+
+
+def _is_folder(path: Path | os.DirEntry[str]) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a link to itself, a name that is too long
+        return False

@@ -7,7 +7,7 @@ from types import MethodType
 
 import timm
 import torch
-from timm.models.edgenext import CrossCovarianceAttn
+from timm.models.edgenext import CrossCovarianceAttn, PositionalEncodingFourier
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,6 +49,8 @@ def build_backbone(name: str) -> tuple[nn.Module, int]:
     for module in network.modules():
         if isinstance(module, CrossCovarianceAttn):
             module.forward = MethodType(_attention_in_four_dimensions, module)  # type: ignore[method-assign]
+        elif isinstance(module, PositionalEncodingFourier):
+            module.forward = MethodType(_positions_in_four_dimensions, module)  # type: ignore[method-assign]
     return network, _feature_width(network)
 
 
@@ -77,6 +79,28 @@ def _attention_in_four_dimensions(self: CrossCovarianceAttn, x: Tensor) -> Tenso
     attention = self.attn_drop((attention * self.temperature).softmax(dim=-1))
     mixed = (attention @ value).permute(0, 3, 1, 2).reshape(batch, tokens, width)
     return self.proj_drop(self.proj(mixed))  # type: ignore[no-any-return]
+
+
+def _positions_in_four_dimensions(self: PositionalEncodingFourier, shape: tuple[int, int, int]) -> Tensor:
+    """EdgeNeXt's Fourier position encoding, (n, dim, h, w) for `shape` (n, h, w), with no tensor above 4-D.
+
+    timm interleaves sines and cosines by stacking them in a fifth dimension; choosing between them
+    gives the same numbers. They are the same for every picture, so they are made once and expanded.
+    """
+    batch, height, width = shape
+    weight = self.token_projection.weight
+    channel = torch.arange(self.hidden_dim, device=weight.device)
+    wavelength = self.temperature ** (2 * (channel // 2).float() / self.hidden_dim)
+
+    def encode(length: int) -> Tensor:
+        position = torch.arange(1, length + 1, dtype=torch.float32, device=weight.device)
+        angle = (position / (length + 1e-6) * self.scale)[:, None] / wavelength
+        return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
+
+    down = encode(height)[:, None].expand(height, width, -1)
+    across = encode(width)[None].expand(height, width, -1)
+    position = torch.cat((down, across), dim=2).permute(2, 0, 1)[None].to(weight.dtype)
+    return self.token_projection(position).expand(batch, -1, -1, -1)  # type: ignore[no-any-return]
 
 
 def keep_depthwise_in_full_precision(network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""A run folder: `last.safetensors` (model, optimiser and position in one atomic file), `recipe.json`, `log.jsonl`."""
+"""A run folder: `last.safetensors` (model, optimiser and position in one atomic file) and `log.jsonl`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from efiqa.errors import TrainingError
+from efiqa.errors import OutputError, TrainingError
 from efiqa.train.model import QualityModel
 from efiqa.train.recipe import Recipe
 
@@ -50,19 +50,24 @@ class RunFolder:
             file.write(json.dumps(values) + "\n")
 
     def save(self, model: QualityModel, optimizer: torch.optim.Optimizer, position: Position) -> None:
+        """Replace the checkpoint. Raises OutputError, and keeps the old one, where that fails (full disk)."""
         tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         self.path.mkdir(parents=True, exist_ok=True)
         partial = self.last.with_suffix(".partial")
-        save_file(tensors, partial, metadata={"position": json.dumps(dataclasses.asdict(position))})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.last)
+        try:
+            save_file(tensors, partial, metadata={"position": json.dumps(dataclasses.asdict(position))})
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(self.last)
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            raise OutputError(f"{self.last} cannot be written: {error}") from error
 
     def load(self) -> tuple[dict[str, Tensor], Position]:
-        """All tensors, named as in `save`, and the position. Raises TrainingError if there is no such checkpoint."""
+        """All tensors, named as in `save`, and the position. Raises TrainingError if there are none."""
         try:
             with safe_open(self.last, framework="pt") as file:
                 position = Position(**json.loads(file.metadata()["position"]))
@@ -85,7 +90,8 @@ class RunFolder:
         tensors, position = self.load()
         if position.digest != recipe.digest():
             raise TrainingError(
-                f"{self.path} holds a run of another recipe (digest {position.digest}, now {recipe.digest()})",
+                f"{self.path} holds a run of another recipe "
+                f"(digest {position.digest}, now {recipe.digest()})",
                 hint="choose another folder, or remove this one",
             )
         model.load_state_dict(model_tensors(tensors))
@@ -106,7 +112,7 @@ def model_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def current_commit() -> str:
-    """Commit of the working folder's repository, `+` behind it when files have changed; `unknown` outside one."""
+    """Commit of the working folder's repository, with `+` when files have changed; `unknown` outside one."""
     try:
         head = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True

@@ -125,7 +125,7 @@ class Batches(Dataset[Batch]):
             start = 0.0 if generator.random() < 0.3 else float(generator.uniform(0, 0.85))
             end = min(1.0, start + float(generator.uniform(0.1, 0.35)))
             seeds = generator.integers(0, 2**31, 2)
-            # Users' faces come in all sizes: what is degraded is sometimes larger, sometimes smaller than the input.
+            # Users' faces come in all sizes: what is degraded may be larger or smaller than the input.
             side = round(self.data.crop * generator.uniform(0.7, 1.5))
             try:
                 window = np.ascontiguousarray(self._window(load_row(row), generator))

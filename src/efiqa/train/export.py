@@ -25,12 +25,12 @@ from efiqa.train.checkpoint import RunFolder, model_tensors
 from efiqa.train.model import QualityModel
 
 TOLERANCE = 1e-4
-"""Largest difference allowed between the plain PyTorch forward in fp32 and the exported file in the Scorer."""
+"""Largest difference allowed between PyTorch's plain forward in fp32 and the exported file in the Scorer."""
 
 TASK = "perceptual face image quality"
 MEANING = (
-    "An estimate of the mean opinion score that people would give this picture, rescaled to 0–1, higher is better. "
-    "It speaks of what people see (sharpness, noise, compression, exposure, resolution), not of how well a "
+    "An estimate of the mean opinion score that people would give this picture, rescaled to 0–1, "
+    "higher is better. It speaks of what people see (sharpness, noise, compression, exposure, resolution), not of how well a "
     "face recognition system will do with the face."
 )
 
@@ -49,10 +49,10 @@ class Statement:
 
 
 def load_statement(path: Path) -> Statement:
-    """Read a statement's TOML. Raises RecordError for an unknown or missing key."""
+    """Read a statement's TOML. Raises RecordError for an unknown or missing key or a value of another type."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"statement {path} cannot be read: {error}") from error
     known = {field.name for field in dataclasses.fields(Statement)}
     wrong = sorted(set(table) - known) or sorted({"name", "version"} - set(table))
@@ -60,6 +60,10 @@ def load_statement(path: Path) -> Statement:
         raise RecordError(
             f"statement {path}: {wrong[0]!r} is unknown or missing", hint=f"keys: {', '.join(sorted(known))}"
         )
+    for key, value in table.items():
+        kind = {"terms": dict, "measured": dict, "limits": list}.get(key, str)
+        if not isinstance(value, kind):
+            raise RecordError(f"statement {path}: {key} must be {kind.__name__}, but got {value!r}")
     return Statement(**{**table, "limits": tuple(table.get("limits", ()))})
 
 
@@ -130,7 +134,9 @@ def _graph(model: QualityModel, size: int) -> onnx.ModelProto:
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns about itself, not about the model
+        # Some versions of the exporter warn of changes to come in what they call themselves.
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
         program = torch.onnx.export(
             model,
             (example,),
@@ -162,7 +168,7 @@ def _graph(model: QualityModel, size: int) -> onnx.ModelProto:
 
 @torch.no_grad()
 def check_parity(model: QualityModel, scorer: Scorer) -> float:
-    """Largest difference between `model` in fp32 and `scorer` over 16 pictures; ModelError above TOLERANCE."""
+    """Largest difference of `model` in fp32 and `scorer` over 16 pictures; ModelError above TOLERANCE."""
     generator = np.random.default_rng(0)
     size = scorer.card.input_size
     worst = 0.0
@@ -182,7 +188,7 @@ def check_parity(model: QualityModel, scorer: Scorer) -> float:
 
 @torch.no_grad()
 def count_macs(model: QualityModel, size: int) -> int:
-    """Multiply-accumulates of convolutions, linear layers and attention products for one picture of `size` px."""
+    """Multiply-accumulates of convolutions, linear layers and attention for one picture of `size` px."""
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)

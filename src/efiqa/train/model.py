@@ -42,9 +42,9 @@ class QualityModel(nn.Module):
 def load_start(model: QualityModel, path: Path) -> str:
     """Start `model` from a safetensors file; returns a sentence that says what was loaded.
 
-    Every backbone parameter must be in the file, as `backbone.NAME` or plain `NAME`. What the file
-    has beyond that belongs to stages or heads that this model does not have. The quality head is
-    taken when its shapes fit and starts fresh otherwise.
+    Every backbone parameter must be in the file, as `backbone.NAME`, plain `NAME`, or as in a run's
+    checkpoint. What the file has beyond that belongs to stages or heads that this model does not have.
+    The quality head is taken when all its shapes fit and starts fresh otherwise.
 
     Raises ModelError when the file is no safetensors file or lacks a parameter.
     """
@@ -56,7 +56,7 @@ def load_start(model: QualityModel, path: Path) -> str:
     found = {
         name: stored[key].to(tensor.dtype)
         for name, tensor in wanted.items()
-        for key in (name, name.removeprefix("backbone."))
+        for key in (name, name.removeprefix("backbone."), f"model.{name}")
         if key in stored and stored[key].shape == tensor.shape
     }
     missing = [name for name in wanted if name not in found and name.startswith("backbone.")]
@@ -67,7 +67,8 @@ def load_start(model: QualityModel, path: Path) -> str:
             hint="is it from the same network? A cut one starts from the full one's file",
         )
     head = [name for name in wanted if name.startswith("head.")]
-    fresh = [name for name in head if name not in found]
+    fresh = [] if all(name in found for name in head) else head
+    found = {name: tensor for name, tensor in found.items() if name not in fresh}
     model.load_state_dict(found, strict=False)
     return f"{len(found)} tensors from {path.name}, " + (
         f"{len(fresh)} fresh in the head" if fresh else "head too"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import math
 import tomllib
 import types
 import typing
@@ -101,10 +102,15 @@ class Recipe:
                 "three positive numbers",
             ),
             ("model.mean", self.model.mean, len(self.model.mean) == 3, "three numbers"),
-            ("optim.lr", self.optim.lr, self.optim.lr > 0, "positive"),
-            ("optim.epochs", self.optim.epochs, self.optim.epochs > 0, "positive"),
+            ("optim.lr", self.optim.lr, 0 < self.optim.lr < math.inf, "positive and finite"),
+            ("optim.weight_decay", self.optim.weight_decay, self.optim.weight_decay >= 0, "0 or more"),
+            ("optim.epochs", self.optim.epochs, 0 < self.optim.epochs < math.inf, "positive and finite"),
             ("optim.warmup", self.optim.warmup, 0 <= self.optim.warmup < 1, "in 0–1"),
             ("optim.clip", self.optim.clip, self.optim.clip > 0, "positive"),
+            *(
+                (f"loss.{name}", value, 0 <= value < math.inf, "0 or more")
+                for name, value in dataclasses.asdict(self.loss).items()
+            ),
         ]
         for key, value, fine, expected in checks:
             if not fine:
@@ -114,7 +120,7 @@ class Recipe:
         return dataclasses.asdict(self)
 
     def digest(self) -> str:
-        """SHA-256 over all values, 12 hexadecimal digits: two runs with one digest were asked the same thing."""
+        """SHA-256 over all values, 12 hexadecimal digits: runs of one digest were asked the same thing."""
         return hashlib.sha256(repr(self.to_dict()).encode()).hexdigest()[:12]
 
 
@@ -129,7 +135,10 @@ def load_recipe(path: Path, changes: typing.Sequence[str] = ()) -> Recipe:
         for change in changes:
             name, _, value = change.partition("=")
             section, _, key = name.strip().partition(".")
-            table.setdefault(section, {})[key] = tomllib.loads(f"value = {value}")["value"]
+            values = table.setdefault(section, {})
+            if not isinstance(values, dict):
+                raise RecordError(f"recipe {path}: {section} must be a table, but got {values!r}")
+            values[key] = tomllib.loads(f"value = {value}")["value"]
     except OSError as error:
         raise RecordError(f"recipe {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
