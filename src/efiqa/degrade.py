@@ -31,7 +31,7 @@ def blur(image: Image, severity: float, seed: int = 0) -> Image:
 
 
 def motion(image: Image, severity: float, seed: int = 0) -> Image:
-    """Straight motion blur in a direction drawn from the seed, length from 0.8 % to 12 % of the shorter side."""
+    """Straight motion blur, its direction drawn from the seed, 0.8 % to 12 % of the shorter side long."""
     length = _between(severity, 0.008, 0.12) * min(image.shape[:2])
     angle = np.random.default_rng(seed).uniform(0, np.pi)
     steps = np.linspace(-0.5, 0.5, max(3, round(length) + 1)) * length

@@ -32,7 +32,7 @@ def vary(
     workers: int = 1,
     unreadable: Callable[[Row, ImageError], None] = lambda row, error: None,
 ) -> Iterator[Row]:
-    """Write `copies` PNG copies of each row's square into `folder`; yields their rows, without scores, in order.
+    """Write `copies` PNGs of each row's square into `folder`; yields their rows, without scores, in order.
 
     The first copy is a random crop, at most `largest` pixels a side; each later one is degraded with
     a chance of DEGRADED, with a kind and severity drawn from `seed`, the row's position and the copy's

@@ -30,8 +30,8 @@ TOLERANCE = 1e-4
 TASK = "perceptual face image quality"
 MEANING = (
     "An estimate of the mean opinion score that people would give this picture, rescaled to 0–1, "
-    "higher is better. It speaks of what people see (sharpness, noise, compression, exposure, resolution), not of how well a "
-    "face recognition system will do with the face."
+    "higher is better. It speaks of what people see (sharpness, noise, compression, exposure, resolution), "
+    "not of how well a face recognition system will do with the face."
 )
 
 
@@ -49,7 +49,7 @@ class Statement:
 
 
 def load_statement(path: Path) -> Statement:
-    """Read a statement's TOML. Raises RecordError for an unknown or missing key or a value of another type."""
+    """Read a statement's TOML. Raises RecordError for an unknown or missing key or a value of wrong type."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

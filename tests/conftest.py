@@ -1,0 +1,149 @@
+"""A model whose score can be computed in the head: the picture's mean over 255."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from efiqa.card import CROP_RULE, METADATA_KEY, RESIZE_RULE, ModelCard, Population
+from efiqa.faces import Box, Face
+from efiqa.image import Image
+from efiqa.scorer import Scorer
+
+SIDE = 32
+
+CARD = ModelCard(
+    name="mean",
+    version="1",
+    task="mean grey level",
+    meaning="0 is black, 1 is white",
+    backbone="none",
+    input_size=SIDE,
+    resize=RESIZE_RULE,
+    crop=CROP_RULE,
+    crop_scale=1.0,
+    score_range=(0.0, 1.0),
+    parameters=0,
+    macs=SIDE * SIDE * 3,
+    licence="Apache-2.0",
+    trained_on=(),
+    measured={},
+    limits=(),
+    recipe={},
+    recipe_digest="",
+    commit="",
+    # The p-th percentile is p/100, so quality is 100 × score.
+    population=Population("grey pictures", 101, tuple(percent / 100 for percent in range(101))),
+)
+
+
+def write_model(
+    path: Path,
+    *,
+    metadata: str | None = CARD.to_json(),
+    batch: str | int = "n",
+    side: int = SIDE,
+    kind: str = "UINT8",
+    outputs: int = 1,
+    flat: bool = True,
+    divisor: float = 255.0,
+) -> Path:
+    """Write (n, side, side, 3) → mean / 255 as ONNX; the changes are what a card may be contradicted by."""
+    from onnx import TensorProto, helper, save
+
+    names = [f"score{index}" for index in range(outputs)]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2, 3], keepdims=int(not flat)),
+        *(helper.make_node("Div", ["mean", "white"], [name]) for name in names),
+    ]
+    shape = [batch] if flat else [batch, 1, 1, 1]
+    graph = helper.make_graph(
+        nodes,
+        "mean",
+        [helper.make_tensor_value_info("image", getattr(TensorProto, kind), [batch, side, side, 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in names],
+        [helper.make_tensor("white", TensorProto.FLOAT, [], [divisor])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    if metadata is not None:
+        helper.set_model_props(model, {METADATA_KEY: metadata})
+    save(model, str(path))
+    return path
+
+
+@pytest.fixture
+def card() -> ModelCard:
+    return CARD
+
+
+@pytest.fixture
+def make_model() -> Callable[..., Path]:
+    return write_model
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "mean.onnx")
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another name and other numbers, the same card otherwise."""
+    path = tmp_path_factory.mktemp("model") / "half.onnx"
+    return write_model(path, metadata=dataclasses.replace(CARD, name="half").to_json(), divisor=510.0)
+
+
+class KnownFaces:
+    """A detector that finds the same boxes in every picture."""
+
+    name = "known"
+
+    def __init__(self, *boxes: tuple[float, float, float, float]) -> None:
+        self.boxes = boxes
+
+    def detect(self, image: Image) -> list[Face]:
+        return [Face(Box(*box), 0.9) for box in self.boxes]
+
+
+@pytest.fixture
+def known_faces() -> type[KnownFaces]:
+    return KnownFaces
+
+
+@pytest.fixture(scope="session")
+def scorer(model: Path) -> Scorer:
+    return Scorer(model, detector=KnownFaces(), workers=2)
+
+
+@pytest.fixture
+def grey() -> Callable[..., Path]:
+    """`grey(path, level)` writes a picture of one grey level, which the model scores level / 255."""
+
+    def write(path: Path, level: int = 128, size: tuple[int, int] = (SIDE, SIDE)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(np.full((size[1], size[0], 3), level, np.uint8)).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def efiqa() -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """The command in a process of its own."""
+
+    def run(*arguments: object, before: str = "", **options: Any) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-c", f"{before}\nfrom efiqa.cli import main; main()"]
+        options = {"capture_output": True, "timeout": 120, **options}
+        words = [word if isinstance(word, bytes) else str(word) for word in arguments]
+        return subprocess.run([*command, *words], check=False, **options)
+
+    return run

@@ -1,0 +1,272 @@
+"""What is exported scores as PyTorch does, says where it comes from, and runs where 5-D tensors do not."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import PIL.Image
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
+onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install 'efiqa[train]'")
+pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[train]'")
+
+from efiqa.card import METADATA_KEY, ModelCard, Population  # noqa: E402
+from efiqa.errors import ModelError, RecordError, TrainingError  # noqa: E402
+from efiqa.records import Prediction  # noqa: E402
+from efiqa.scorer import Scorer  # noqa: E402
+from efiqa.train import export as exporting  # noqa: E402
+from efiqa.train.checkpoint import Position, RunFolder, model_tensors  # noqa: E402
+from efiqa.train.export import (  # noqa: E402
+    Statement,
+    check_parity,
+    export,
+    load_statement,
+    population_of,
+)
+from efiqa.train.fit import fit  # noqa: E402
+from efiqa.train.model import QualityModel  # noqa: E402
+from efiqa.train.recipe import Recipe  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+STATEMENTS = sorted((ROOT / "recipes").rglob("*.card.toml"))
+STATEMENT = Statement(
+    "tiny",
+    "1.2.3",
+    licence="CC0-1.0",
+    terms={"brightness.csv": "made up here"},
+    measured={"toy": {"srcc": 0.5}},
+    limits=("Knows brightness only.",),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    run: Path
+    path: Path
+    card: ModelCard
+    recipe: Recipe
+    manifest: Path
+
+    def model(self) -> QualityModel:
+        """The run's network in plain PyTorch, fp32."""
+        model = QualityModel(self.recipe.model.backbone, self.recipe.model.mean, self.recipe.model.std)
+        model.load_state_dict(model_tensors(RunFolder(self.run).load()[0]))
+        return model.eval()
+
+
+@pytest.fixture(scope="module")
+def exported(
+    brightness: Path, tiny_recipe: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    """A run of two epochs, with its manifest named as a recipe names it: from the working folder."""
+    folder = tmp_path_factory.mktemp("exported")
+    recipe = tiny_recipe(brightness.name, optim={"epochs": 2})
+    population = Population("brightness", 200, tuple(index / 100 for index in range(101)))
+    with contextlib.chdir(brightness.parent):
+        fit(recipe, folder / "run")
+        card = export(folder / "run", folder / "tiny.onnx", STATEMENT, population=population)
+    return Exported(folder / "run", folder / "tiny.onnx", card, recipe, brightness)
+
+
+@pytest.fixture(scope="module")
+def scorer(exported: Exported) -> Scorer:
+    return Scorer.load(exported.path)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(48, 48), (33, 120), (200, 170), (9, 9)])
+def test_scores_equal_pytorchs_through_the_whole_path(
+    exported: Exported, scorer: Scorer, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (*size, 3), dtype=np.uint8)
+    PIL.Image.fromarray(noise).save(tmp_path / "picture.png")
+    with PIL.Image.open(tmp_path / "picture.png") as picture:
+        pixels = np.asarray(picture.resize((48, 48), PIL.Image.Resampling.BILINEAR))
+    expected = exported.model()(torch.from_numpy(pixels.copy()[np.newaxis])).item()
+    assert scorer.score(tmp_path / "picture.png") == pytest.approx(expected, abs=1e-4)
+
+
+def test_scores_order_pictures_by_what_was_learnt(scorer: Scorer) -> None:
+    scores = [scorer.score(np.full((48, 48, 3), level, np.uint8)) for level in (40, 100, 160, 220)]
+    assert scores == sorted(scores)
+
+
+def test_quality_is_the_percentile_in_the_cards_population(exported: Exported, scorer: Scorer) -> None:
+    (row,) = scorer.predict(np.full((48, 48, 3), 128, np.uint8), faces="none")
+    assert row.score
+    assert row.quality == pytest.approx(100 * min(max(row.score, 0), 1), abs=0.06)
+
+
+def test_the_card_says_what_the_run_was(exported: Exported) -> None:
+    card, recipe = exported.card, exported.recipe
+    _, position = RunFolder(exported.run).load()
+    assert (card.name, card.version, card.licence) == ("tiny", "1.2.3", "CC0-1.0")
+    assert (card.backbone, card.input_size) == ("tf_efficientnet_lite0:1", 48)
+    # A 3 × 3 stem to 32, a depthwise 3 × 3, a pointwise 32 → 16, two affine values per normalised
+    # channel, then 16 → 128 → 1.
+    assert card.parameters == 864 + 288 + 512 + 2 * (32 + 32 + 16) + 16 * 128 + 128 + 128 + 1
+    # On 24 × 24 pixels, as the stem halves 48.
+    assert card.macs == 24 * 24 * (864 + 288 + 512) + 16 * 128 + 128
+    (source,) = card.trained_on
+    assert (source.name, source.rows, source.labels) == ("brightness.csv", 64, "64 human")
+    assert source.terms == "made up here"
+    assert source.digest == hashlib.sha256(exported.manifest.read_bytes()).hexdigest()[:16]
+    assert (card.recipe_digest, card.commit) == (recipe.digest(), position.commit)
+    assert card.recipe["optim"]["lr"] == recipe.optim.lr
+    assert card.measured == {"validation while training": position.metrics, "toy": {"srcc": 0.5}}
+    assert card.limits == ("Knows brightness only.",)
+
+
+def test_the_card_lies_in_the_file_and_beside_it(exported: Exported, scorer: Scorer) -> None:
+    (inside,) = [item.value for item in onnx.load(exported.path).metadata_props if item.key == METADATA_KEY]
+    assert exported.path.with_suffix(".json").read_text(encoding="utf-8") == inside
+    assert scorer.card == ModelCard.from_json(inside)
+    assert sorted(path.name for path in exported.path.parent.iterdir()) == ["run", "tiny.json", "tiny.onnx"]
+
+
+def test_the_graph_takes_uint8_pictures_in_batches_of_any_size(exported: Exported) -> None:
+    session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    (image,) = session.get_inputs()
+    assert (image.type, image.shape[1:]) == ("tensor(uint8)", [48, 48, 3])
+    pictures = np.random.default_rng(0).integers(0, 256, (7, 48, 48, 3), dtype=np.uint8)
+    (together,) = session.run(None, {image.name: pictures})
+    alone = [session.run(None, {image.name: pictures[index : index + 1]})[0][0] for index in range(7)]
+    assert (together.shape, together.dtype) == ((7,), np.float32)
+    assert together == pytest.approx(alone, abs=1e-5)
+
+
+def highest_dimension(path: Path) -> int:
+    """Of all tensors in the graph, each of which must have a shape that inference finds."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True, data_prop=True)
+    graph = model.graph
+    known = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in [*graph.value_info, *graph.input, *graph.output]
+        if value.type.tensor_type.HasField("shape")
+    }
+    known |= {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+    named = {name for node in graph.node for name in node.output if name}
+    assert named <= known.keys()
+    return max(known.values())
+
+
+def test_no_tensor_has_more_than_four_dimensions(exported: Exported) -> None:
+    assert highest_dimension(exported.path) == 4
+
+
+def test_the_file_names_no_place_of_the_machine_it_was_made_on(exported: Exported) -> None:
+    data = exported.path.read_bytes() + exported.path.with_suffix(".json").read_bytes()
+    places = [Path.home(), Path.cwd(), ROOT, exported.path.parent, exported.manifest.parent]
+    places += [Path(torch.__file__).parent, Path(exporting.__file__).parent, Path(tempfile.gettempdir())]
+    for place in places:
+        assert len(place.parts) == 1 or str(place).encode() not in data
+    assert b".py" not in data
+
+
+def untrained(folder: Path, recipe: Recipe) -> Path:
+    """A run folder with random weights."""
+    torch.manual_seed(0)
+    model = QualityModel(recipe.model.backbone, recipe.model.mean, recipe.model.std)
+    position = Position(0, 0, recipe.to_dict(), recipe.digest(), [], {}, "unknown")
+    RunFolder(folder).save(model, torch.optim.AdamW(model.parameters()), position)
+    return folder
+
+
+def test_the_papers_student_exports_without_a_tensor_above_four_dimensions(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = tiny_recipe("labels.csv", model={"backbone": "edgenext_xx_small"}, data={"size": 64})
+    card = export(untrained(tmp_path / "run", recipe), tmp_path / "student.onnx", Statement("student", "0"))
+    assert card.parameters == 1_179_641
+    assert highest_dimension(tmp_path / "student.onnx") <= 4
+    assert (tmp_path / "student.onnx").stat().st_size < 6e6
+    assert np.isfinite(Scorer.load(tmp_path / "student.onnx").score(np.full((64, 64, 3), 99, np.uint8)))
+
+
+def test_a_model_changed_after_export_fails_parity(exported: Exported, scorer: Scorer) -> None:
+    model = exported.model()
+    assert check_parity(model, scorer) <= exporting.TOLERANCE
+    with torch.no_grad():
+        model.head[1].bias += 0.01
+    with pytest.raises(ModelError, match=r"differs from PyTorch by (9\.9.e-03|1\.0.e-02)"):
+        check_parity(model, scorer)
+
+
+def test_nothing_is_written_where_parity_fails(
+    tmp_path: Path, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
+    with pytest.raises(ModelError, match="differs from PyTorch"):
+        export(exported.run, tmp_path / "tiny.onnx", STATEMENT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_a_run_cannot_be_exported(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no checkpoint"):
+        export(tmp_path, tmp_path / "tiny.onnx", STATEMENT)
+
+
+def predictions(scores: list[float]) -> list[Prediction]:
+    return [Prediction(f"{index}.png", score=score) for index, score in enumerate(scores)]
+
+
+def test_population_percentiles_by_hand() -> None:
+    # 201 scores, 0, 0.005, …, 1: the k-th percentile is the score at position 2 k, k / 100.
+    population = population_of("ladder", predictions([index / 200 for index in reversed(range(201))]))
+    assert (population.name, population.n) == ("ladder", 201)
+    assert population.scores == tuple(index / 100 for index in range(101))
+    assert population.percentile(0.255) == pytest.approx(25.5)
+
+
+def test_population_leaves_out_rows_without_a_score() -> None:
+    rows = [*predictions([index / 100 for index in range(101)]), Prediction("none.png", status="no_face")]
+    assert population_of("faces", rows).n == 101
+
+
+def test_a_population_of_less_than_100_is_an_error() -> None:
+    with pytest.raises(RecordError, match="at least 100 scores, but got 99"):
+        population_of("few", predictions([0.5] * 99))
+
+
+def test_there_are_statements() -> None:
+    assert STATEMENTS
+
+
+@pytest.mark.parametrize("path", STATEMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_statement_of_the_project_loads(path: Path) -> None:
+    statement = load_statement(path)
+    assert statement.name
+    assert json.dumps(dataclasses.asdict(statement))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('name = "tiny"\n', "'version' is unknown or missing"),
+        ('name = "tiny"\nversion = "1"\nlicense = "MIT"\n', "'license' is unknown or missing"),
+        ('name = "tiny"\nversion = 1\n', "version"),
+        ('name = "tiny"\nversion = "1"\nlimits = "none"\n', "limits"),
+        ("name = tiny\n", "cannot be read"),
+        ("\x00", "cannot be read"),
+    ],
+)
+def test_a_statement_that_breaks_its_format_is_an_error(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "card.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(RecordError, match=reason):
+        load_statement(tmp_path / "card.toml")
+
+
+def test_a_statement_that_is_not_there_or_not_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "card.toml").write_bytes(b"\xff\xfe")
+    for name in ("none.toml", "card.toml"):
+        with pytest.raises(RecordError, match="cannot be read"):
+            load_statement(tmp_path / name)

@@ -1,0 +1,111 @@
+"""Losses have the values worked out by hand, and gradients that stay bounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
+
+from efiqa.train.losses import VARIANCE_FLOOR, mse, plcc_loss, rank_loss  # noqa: E402
+
+
+def naive_plcc_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The formula as it stands in the paper, with nothing under the root."""
+    p, t = prediction - prediction.mean(), target - target.mean()
+    rho = (p * t).sum() / (p.square().sum() * t.square().sum()).sqrt()
+    return (2 * (1 - rho) + (1 - rho.square())) / 8
+
+
+def gradient(loss: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+    (found,) = torch.autograd.grad(loss, of)
+    return found
+
+
+def test_mse_by_hand() -> None:
+    # (0.1² + 0.3²) / 2
+    assert mse(torch.tensor([0.5, 0.2]), torch.tensor([0.4, 0.5])).item() == pytest.approx(0.05, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "expected"),
+    [
+        pytest.param([0.0, 0.0, 1.0, 1.0], 0.0, id="rho 1: 0"),
+        pytest.param([1.0, 1.0, 0.0, 0.0], 1 / 2, id="rho −1: (2 · 2 + 0) / 8"),
+        pytest.param([0.0, 1.0, 0.0, 1.0], 3 / 8, id="rho 0: (2 + 1) / 8"),
+        pytest.param([0.0, 0.0, 0.0, 1.0], 0.18899, id="rho 1/√3: (2 (1 − 0.57735) + 2/3) / 8"),
+    ],
+)
+def test_plcc_loss_by_hand(prediction: list[float], expected: float) -> None:
+    loss = plcc_loss(torch.tensor(prediction), torch.tensor([0.0, 0.0, 1.0, 1.0]))
+    assert loss.item() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_plcc_loss_agrees_with_numpys_correlation(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    target = generator.uniform(0, 1, 32)
+    prediction = target * generator.uniform(-1, 1) + generator.normal(0, 0.2, 32)
+    rho = np.corrcoef(prediction, target)[0, 1]
+    loss = plcc_loss(torch.from_numpy(prediction), torch.from_numpy(target))
+    assert loss.item() == pytest.approx((2 * (1 - rho) + (1 - rho**2)) / 8, abs=1e-3)
+
+
+def test_plcc_loss_ignores_scale_and_offset() -> None:
+    generator = torch.Generator().manual_seed(0)
+    prediction, target = torch.rand(2, 32, generator=generator).double()
+    assert plcc_loss(3 * prediction - 7, target).item() == pytest.approx(
+        plcc_loss(prediction, target).item(), abs=1e-4
+    )
+
+
+def test_plcc_loss_pulls_in_the_right_direction() -> None:
+    prediction = torch.tensor([0.5, 0.4, 0.6, 0.5], requires_grad=True)
+    target = torch.tensor([0.1, 0.4, 0.6, 0.9])
+    better = prediction - 0.1 * gradient(plcc_loss(prediction, target), prediction)
+    assert plcc_loss(better, target) < plcc_loss(prediction, target)
+
+
+def test_plcc_loss_of_one_is_zero_with_a_zero_gradient() -> None:
+    prediction = torch.tensor([0.7], requires_grad=True)
+    loss = plcc_loss(prediction, torch.tensor([0.2]))
+    assert loss.item() == 0
+    assert gradient(loss, prediction).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    "prediction", [torch.full((32,), 0.5), 0.5 + 1e-7 * torch.sin(torch.arange(32.0))], ids=["flat", "nearly"]
+)
+def test_constant_predictions_keep_a_bounded_gradient(prediction: torch.Tensor) -> None:
+    prediction = prediction.double().requires_grad_()
+    target = torch.linspace(0, 1, 32).double()
+    loss = plcc_loss(prediction, target)
+    assert loss.item() == pytest.approx(3 / 8, abs=1e-3)
+    # |∂ρ/∂p| ≤ 1 / √(n · floor), and ∂loss/∂ρ is at most 1/2.
+    assert gradient(loss, prediction).norm() <= 0.5 / (32 * VARIANCE_FLOOR) ** 0.5
+
+
+def test_the_naive_formulas_gradient_passes_a_million_where_ours_does_not() -> None:
+    prediction = (0.5 + 1e-8 * torch.sin(torch.arange(32.0).double())).requires_grad_()
+    target = torch.linspace(0, 1, 32).double()
+    assert gradient(naive_plcc_loss(prediction, target), prediction).norm() > 1e6
+    assert gradient(plcc_loss(prediction, target), prediction).norm() < 30
+
+
+def test_constant_targets_are_finite() -> None:
+    prediction = torch.linspace(0, 1, 8).requires_grad_()
+    loss = plcc_loss(prediction, torch.full((8,), 0.5))
+    assert loss.item() == pytest.approx(3 / 8, abs=1e-6)
+    assert gradient(loss, prediction).isfinite().all()
+
+
+def test_rank_loss_by_hand() -> None:
+    # Leads of 0.3 and −0.1 where 0.2 and 0.1 are asked for: (0 + 0.2) / 2.
+    loss = rank_loss(torch.tensor([0.8, 0.5]), torch.tensor([0.5, 0.6]), torch.tensor([0.2, 0.1]))
+    assert loss.item() == pytest.approx(0.1, abs=1e-7)
+
+
+def test_rank_loss_has_no_gradient_once_the_lead_is_there() -> None:
+    better = torch.tensor([0.9, 0.3], requires_grad=True)
+    loss = rank_loss(better, torch.tensor([0.1, 0.3]), torch.tensor([0.3, 0.3]))
+    assert gradient(loss, better).tolist() == [0.0, -0.5]
