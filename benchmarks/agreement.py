@@ -20,8 +20,10 @@ from efiqa.records import read_manifest
 def main() -> None:
     manifest, *models = map(Path, sys.argv[1:])
     rows = [row for row in read_manifest(manifest) if row.split == "validation" and row.score is not None]
-    print("| model | parameters | GMAC | input | faces | n | no score | SRCC [95 %] | PLCC [95 %] | ms a picture |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    columns = ["model", "parameters", "GMAC", "input", "faces", "n", "no score"]
+    columns += ["SRCC [95 %]", "PLCC [95 %]", "ms a picture"]
+    print(f"| {' | '.join(columns)} |")
+    print("|---" * len(columns) + "|")
     for model in models:
         scorer = Scorer(model)
         card = scorer.card
@@ -29,17 +31,17 @@ def main() -> None:
             started = time.perf_counter()
             predictions = list(scorer.score_many((row.image for row in rows), faces=faces))
             milliseconds = 1e3 * (time.perf_counter() - started) / len(rows)
-            scored = [(p.score, row.score) for p, row in zip(predictions, rows, strict=True) if p.score is not None]
+            scored = [
+                (p.score, row.score) for p, row in zip(predictions, rows, strict=True) if p.score is not None
+            ]
             scores, labels = zip(*scored, strict=True)
-            cells = []
+            cells: list[object] = [f"{card.name} {card.version}", f"{card.parameters:,}"]
+            cells += [f"{card.macs / 1e9:.3f}", card.input_size, faces, len(scored), len(rows) - len(scored)]
             for metric in (srcc, plcc):
                 low, high = bootstrap_interval(metric, scores, labels)
                 cells.append(f"{metric(scores, labels):.3f} [{low:.3f}, {high:.3f}]")
-            print(
-                f"| {card.name} {card.version} | {card.parameters:,} | {card.macs / 1e9:.3f} | {card.input_size} "
-                f"| {faces} | {len(scored)} | {len(rows) - len(scored)} | {cells[0]} | {cells[1]} | {milliseconds:.1f} |",
-                flush=True,
-            )
+            cells.append(f"{milliseconds:.1f}")
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

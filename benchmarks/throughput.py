@@ -33,12 +33,14 @@ from efiqa.train.checkpoint import RunFolder, model_tensors
 from efiqa.train.model import QualityModel
 tensors, position = RunFolder(Path(sys.argv[1])).load()
 recipe = position.recipe
-model = QualityModel(recipe["model"]["backbone"], tuple(recipe["model"]["mean"]), tuple(recipe["model"]["std"]))
+network = recipe["model"]
+model = QualityModel(network["backbone"], tuple(network["mean"]), tuple(network["std"]))
 model.load_state_dict(model_tensors(tensors))
 model = model.eval().to(memory_format=torch.channels_last)
 size = recipe["data"]["size"]
 def score(path):
-    picture = PIL.Image.open(path).convert("RGB").resize((size, size), PIL.Image.Resampling.BILINEAR)
+    picture = PIL.Image.open(path).convert("RGB")
+    picture = picture.resize((size, size), PIL.Image.Resampling.BILINEAR)
     with torch.no_grad():
         return float(model(torch.from_numpy(np.array(picture))[None])[0])
 paths = sorted(Path(sys.argv[2]).iterdir())
@@ -68,7 +70,9 @@ def seconds(command: list[str]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("--model", type=Path, help="the ONNX file of RUN; default: the embedded student")
     parser.add_argument("--images", type=int, default=400)
@@ -91,9 +95,14 @@ def main() -> None:
             bare = seconds([sys.executable, "-c", "pass"])
             imports.append(seconds([sys.executable, "-c", "import efiqa"]) - bare)
         ratios = [a / b for a, b in zip(ours, common, strict=True)]
-        script = f"import subprocess, resource; subprocess.run({[*command, str(folder), '-o', text + '/m.csv']!r}, check=True)"
-        script += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        peak = int(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)
+        whole = [*command, str(folder), "-o", f"{text}/memory.csv"]
+        script = (
+            f"import subprocess, resource; subprocess.run({whole!r}, check=True); "
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        )
+        peak = int(
+            subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+        )
     unit = 1024**2 if sys.platform == "darwin" else 1024
     print("| | median | min | max |")
     print("|---|---|---|---|")
@@ -104,8 +113,10 @@ def main() -> None:
         ("one picture from process start, s", starts, 2),
         ("import efiqa, s", imports, 3),
     ):
-        print(f"| {name} | {statistics.median(values):.{digits}f} | {min(values):.{digits}f} | {max(values):.{digits}f} |")
-    print(f"\npeak memory of efiqa score: {peak / unit:.0f} MB; {arguments.images} pictures, {arguments.rounds} rounds")
+        numbers = (statistics.median(values), min(values), max(values))
+        print(f"| {name} | {' | '.join(f'{number:.{digits}f}' for number in numbers)} |")
+    print(f"\npeak memory of efiqa score: {peak / unit:.0f} MB")
+    print(f"{arguments.images} pictures, {arguments.rounds} rounds")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ because eyes judge blur, noise and resolution by ratios.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -35,15 +36,17 @@ def motion(image: Image, severity: float, seed: int = 0) -> Image:
     length = _between(severity, 0.008, 0.12) * min(image.shape[:2])
     angle = np.random.default_rng(seed).uniform(0, np.pi)
     steps = np.linspace(-0.5, 0.5, max(3, round(length) + 1)) * length
-    picture = PillowImage.fromarray(image)
+    # The picture goes on beyond its border as it ends there; black would teach that dark edges are bad.
+    margin = math.ceil(length / 2) + 1
+    wide = PillowImage.fromarray(np.pad(image, ((margin, margin), (margin, margin), (0, 0)), "edge"))
+    height, width = image.shape[:2]
     total = np.zeros(image.shape, np.float32)
     for step in steps:
-        shift = (1, 0, step * np.cos(angle), 0, 1, step * np.sin(angle))
-        total += np.asarray(
-            picture.transform(
-                picture.size, PillowImage.Transform.AFFINE, shift, PillowImage.Resampling.BILINEAR
-            )
+        shift = (1, 0, margin + step * np.cos(angle), 0, 1, margin + step * np.sin(angle))
+        moved = wide.transform(
+            (width, height), PillowImage.Transform.AFFINE, shift, PillowImage.Resampling.BILINEAR
         )
+        total += np.asarray(moved)
     return np.rint(total / len(steps)).astype(np.uint8)
 
 

@@ -27,9 +27,15 @@ CROP_SCALE = 2.0
 
 INPUT_SIDE = 256
 """Side of BlazeFace's input, in pixels."""
-LEVELS = (256, 768, 1536)
+LEVELS = (256, 448, 1024)
 """The picture is looked at with its longer side reduced to each of these, if it is longer than the one
 before: whole at first, then in tiles of 256 px, so that small faces of large pictures are found too."""
+ZOOMED_OUT = 160
+"""Faces that fill the picture score low. Where the whole view finds none, the picture is looked at once more
+with its longer side reduced to this, and only faces of at least CLOSE_UP of it count."""
+CLOSE_UP = 0.4
+PORTRAIT = 0.35
+"""Beside a face wider than this share of the longer side, tiles are left out: there, small faces are rare."""
 TILE_OVERLAP = 64
 """Neighbouring tiles share this many pixels, so that each small face is whole in one of them."""
 MIN_DETECTION = 0.6
@@ -162,9 +168,13 @@ class BlazeFace:
         longer = max(picture.size)
         found = [np.empty((0, 17), np.float32)]
         for level, (side, previous) in enumerate(zip(LEVELS, (0, *LEVELS), strict=False)):
-            if level > 0 and longer <= 1.5 * previous:
+            widest = max(float((rows[:, 2] - rows[:, 0]).max(initial=0)) for rows in found)
+            if level > 0 and (longer <= 1.5 * previous or widest > PORTRAIT * longer):
                 break
             found += self._level(picture, min(side, longer) if level > 0 else side, tiled=level > 0)
+            if level == 0 and not len(found[-1]):
+                (rows,) = self._level(picture, ZOOMED_OUT, tiled=False)
+                found.append(rows[rows[:, 2] - rows[:, 0] >= CLOSE_UP * longer])
         rows = _merge(np.concatenate(found))
         faces = [
             Face(
@@ -186,12 +196,13 @@ class BlazeFace:
             for left in _tile_starts(size[0]):
                 tile = np.zeros((INPUT_SIDE, INPUT_SIDE, 3), np.uint8)
                 part = reduced[top : top + INPUT_SIDE, left : left + INPUT_SIDE]
-                tile[: part.shape[0], : part.shape[1]] = part
+                margin = 0 if longer > ZOOMED_OUT else (INPUT_SIDE - longer) // 2
+                tile[margin : margin + part.shape[0], margin : margin + part.shape[1]] = part
                 rows = self._candidates(tile, MIN_DETECTION_IN_TILES if tiled else MIN_DETECTION)
                 if tiled:
                     rows = rows[_whole(rows, (left, top), size)]
-                rows[:, 0:16:2] = (rows[:, 0:16:2] + left) * (picture.width / size[0])
-                rows[:, 1:16:2] = (rows[:, 1:16:2] + top) * (picture.height / size[1])
+                rows[:, 0:16:2] = (rows[:, 0:16:2] + left - margin) * (picture.width / size[0])
+                rows[:, 1:16:2] = (rows[:, 1:16:2] + top - margin) * (picture.height / size[1])
                 found.append(rows)
         return found
 
@@ -246,7 +257,7 @@ def _merge(rows: Floats) -> Floats:
 
 
 class YuNet:
-    """YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023) through OpenCV, from a file of the user's.
+    """YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023) through OpenCV.
 
     Landmarks: both eyes, nose tip, both corners of the mouth. Needs the extra `yunet`.
 

@@ -65,6 +65,11 @@ def fit(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> Po
     if position is None:
         position = Position(0, 0, recipe.to_dict(), recipe.digest(), sources, {}, commit)
         run.log(event="start", rows=len(rows), sources=count_sources(rows), steps=steps, weights=started)
+    elif position.sources != sources:
+        raise TrainingError(
+            f"{folder} holds a run of other data: a manifest has changed since it began",
+            hint="choose another folder, or remove this one",
+        )
     else:
         run.log(event="resume", step=position.step)
 
