@@ -249,12 +249,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with biq, biq.csv, utk, aaf, ytf")
     parser.add_argument("--yunet", type=Path, help="YuNet's ONNX file")
     parser.add_argument("--tflite", type=Path, help="folder with face_detection_*.tflite")
+    parser.add_argument("--only", default="", help="only detectors with this in their name, comma between")
     arguments = parser.parse_args()
     with contextlib.suppress(ImportError):
         import cv2
 
         cv2.setNumThreads(1)
-    running = dict(detectors(arguments.yunet, arguments.tflite))
+    wanted = arguments.only.split(",")
+    found_here = detectors(arguments.yunet, arguments.tflite)
+    running = {name: detect for name, detect in found_here if any(part in name for part in wanted)}
     print("| condition | n |", " | ".join(running), "|", flush=True)
     print("|---|--:|", "--:|" * len(running), sep="", flush=True)
     for name, cases in conditions(arguments.data):

@@ -103,18 +103,14 @@ class Scorer:
         _check_faces(faces)
         if workers is not None and workers < 1:
             raise InvalidArgument(f"workers must be at least 1, but got {workers}")
+        if faces != "none":
+            self._detect()  # a detector that cannot be had is an error now, not after the first picture
         count = workers or self.workers
         pending: deque[Future[list[Prediction]]] = deque()
         pool = ThreadPoolExecutor(count, thread_name_prefix="efiqa")
         try:
             for index, image in enumerate(images):
-                item = image if isinstance(image, Named) else None
-                if item is None and isinstance(image, str | os.PathLike):
-                    item = Named(printable(image), os.fspath(image))
-                if item is not None:
-                    pending.append(pool.submit(self._predict_named, item, faces))
-                else:
-                    pending.append(pool.submit(self.predict, image, faces=faces, name=f"#{index}"))  # type: ignore[arg-type]
+                pending.append(pool.submit(self._predict_item, image, index, faces))
                 if len(pending) >= 4 * count:
                     yield pending.popleft().result()
             while pending:
@@ -122,10 +118,13 @@ class Scorer:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _predict_named(self, item: Named, faces: Faces) -> list[Prediction]:
-        if item.error is not None:
-            return [Prediction(item.name, status=item.error.status, message=str(item.error))]
-        return self.predict(item.path, faces=faces, name=item.name)
+    def _predict_item(self, item: Source | Named, index: int, faces: Faces) -> list[Prediction]:
+        if isinstance(item, Named):
+            if item.error is not None:
+                return [Prediction(item.name, status=item.error.status, message=str(item.error))]
+            return self.predict(item.path, faces=faces, name=item.name)
+        name = printable(item) if isinstance(item, str | os.PathLike) else f"#{index}"
+        return self.predict(item, faces=faces, name=name)
 
     def predict(self, image: Source, *, faces: Faces = "all", name: str = "") -> list[Prediction]:
         """Rows for one picture; never raises for its content.

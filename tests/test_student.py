@@ -1,0 +1,64 @@
+"""Claims about the student that ships: what its card says, and how it judges the sample portraits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from efiqa import Scorer, load_image
+from efiqa.degrade import degrade
+from efiqa.scorer import default_model
+
+SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
+PORTRAITS = ("astronaut.jpg", "camera.jpg", "grace_hopper.jpg")
+SEVERITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer()
+
+
+def test_the_student_and_its_card_lie_in_the_package_and_are_small(scorer: Scorer) -> None:
+    assert default_model().stat().st_size < 6_000_000
+    assert default_model().with_suffix(".json").read_text(encoding="utf-8") == scorer.card.to_json()
+
+
+def test_the_card_says_what_the_number_means_and_what_it_was_learnt_from(scorer: Scorer) -> None:
+    card = scorer.card
+    assert "not of how well a face recognition system will do" in card.meaning
+    assert {source.name for source in card.trained_on} == {"biq.csv", "pseudo.csv"}
+    assert all(source.terms != "not stated" and source.rows > 0 for source in card.trained_on)
+    assert card.population is not None
+    assert card.population.n > 1000
+    assert card.parameters < 1_200_000
+
+
+@pytest.mark.parametrize("kind", ["blur", "downscale", "jpeg", "noise"])
+def test_scores_fall_along_degradation_ladders(scorer: Scorer, kind: str) -> None:
+    ladders = []
+    for seed, name in enumerate(PORTRAITS):
+        image = load_image(SAMPLES / name)
+        ladders.append([scorer.score(degrade(image, kind, severity, seed)) for severity in SEVERITIES])
+    right = np.diff(ladders, axis=1) < 0
+    assert right.mean() >= 0.9, ladders
+
+
+@pytest.mark.parametrize("name", PORTRAITS)
+def test_one_face_is_found_in_each_portrait_and_is_better_than_its_blurred_self(
+    scorer: Scorer, name: str
+) -> None:
+    image = load_image(SAMPLES / name)
+    (row,) = scorer.predict(image, faces="largest")
+    (worse,) = scorer.predict(degrade(image, "blur", 0.6), faces="largest")
+    assert row.status == worse.status == "ok"
+    assert (row.score or 0) > (worse.score or 0) + 0.05
+
+
+def test_quality_is_the_percentile_of_the_score(scorer: Scorer) -> None:
+    population = scorer.card.population
+    assert population is not None
+    for percent in (10, 50, 90):
+        assert population.percentile(population.scores[percent]) == pytest.approx(percent, abs=1)
