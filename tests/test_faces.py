@@ -27,7 +27,7 @@ from efiqa.faces import (
 )
 from efiqa.image import Image
 
-PORTRAIT = Path(__file__).parent / "data" / "astronaut.jpg"  # NASA, public domain
+PORTRAIT = Path(__file__).parent.parent / "examples" / "samples" / "astronaut.jpg"  # NASA, public domain
 EYES = ((203, 103), (247, 104))  # measured by hand in the 512 px portrait, picture's left first
 MODEL = Path(onnxruntime.__file__).parent / "datasets" / "sigmoid.onnx"
 

@@ -23,7 +23,7 @@ from efiqa.card import ModelCard
 from efiqa.errors import ImageTooSmall, InvalidArgument, ModelError, NotAnImage
 from efiqa.faces import Box, face_crop
 from efiqa.records import json_line
-from efiqa.scorer import Scorer, available_cores, default_model
+from efiqa.scorer import Scorer, available_cores
 from efiqa.sources import expand
 
 Grey = Callable[..., Path]
@@ -419,19 +419,3 @@ def test_cores_are_what_the_affinity_allows(monkeypatch: pytest.MonkeyPatch, mod
     assert Scorer(model).workers == 6
     assert Scorer(model, threads=4).workers == 1
     assert Scorer(model, threads=2).workers == 3
-
-
-# The embedded student
-
-
-def test_the_embedded_student_loads_explains_itself_and_sees_a_portrait():
-    student = Scorer()
-    assert default_model().stat().st_size < 6_000_000
-    population = student.card.population
-    assert population
-    assert population.n >= 100
-    portraits = sorted((Path(__file__).parent / "data").glob("*.jpg"))
-    for row in student.score_many(portraits, faces="largest"):
-        assert row.status == "ok"
-        assert row.score
-        assert 0.2 < row.score < 1.1

@@ -14,13 +14,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
 pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[train]'")
 
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import save_file
 
-from efiqa.errors import OutputError, TrainingError  # noqa: E402
-from efiqa.train import checkpoint  # noqa: E402
-from efiqa.train.checkpoint import Position, RunFolder, current_commit, model_tensors  # noqa: E402
-from efiqa.train.model import QualityModel  # noqa: E402
-from efiqa.train.recipe import Recipe  # noqa: E402
+from efiqa.errors import OutputError, TrainingError
+from efiqa.train import checkpoint
+from efiqa.train.checkpoint import Position, RunFolder, current_commit, model_tensors
+from efiqa.train.model import QualityModel
+from efiqa.train.recipe import Recipe
 
 Trained = tuple[QualityModel, torch.optim.Optimizer]
 

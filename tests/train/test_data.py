@@ -11,11 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
 
-from efiqa.errors import TrainingError  # noqa: E402
-from efiqa.image import Image  # noqa: E402
-from efiqa.records import Row  # noqa: E402
-from efiqa.train.data import Batch, Batches, count_sources, loader, read_rows  # noqa: E402
-from efiqa.train.recipe import Data  # noqa: E402
+from efiqa.errors import TrainingError
+from efiqa.image import Image
+from efiqa.records import Row
+from efiqa.train.data import Batch, Batches, count_sources, loader, read_rows
+from efiqa.train.recipe import Data
 
 FlatRows = Callable[..., list[Row]]
 Picture = Callable[[str, Image], str]

@@ -19,22 +19,22 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install '
 onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install 'efiqa[train]'")
 pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[train]'")
 
-from efiqa.card import METADATA_KEY, ModelCard, Population  # noqa: E402
-from efiqa.errors import ModelError, RecordError, TrainingError  # noqa: E402
-from efiqa.records import Prediction  # noqa: E402
-from efiqa.scorer import Scorer  # noqa: E402
-from efiqa.train import export as exporting  # noqa: E402
-from efiqa.train.checkpoint import Position, RunFolder, model_tensors  # noqa: E402
-from efiqa.train.export import (  # noqa: E402
+from efiqa.card import METADATA_KEY, ModelCard, Population
+from efiqa.errors import ModelError, RecordError, TrainingError
+from efiqa.records import Prediction
+from efiqa.scorer import Scorer
+from efiqa.train import export as exporting
+from efiqa.train.checkpoint import Position, RunFolder, model_tensors
+from efiqa.train.export import (
     Statement,
     check_parity,
     export,
     load_statement,
     population_of,
 )
-from efiqa.train.fit import fit  # noqa: E402
-from efiqa.train.model import QualityModel  # noqa: E402
-from efiqa.train.recipe import Recipe  # noqa: E402
+from efiqa.train.fit import fit
+from efiqa.train.model import QualityModel
+from efiqa.train.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 STATEMENTS = sorted((ROOT / "recipes").rglob("*.card.toml"))

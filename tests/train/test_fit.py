@@ -18,15 +18,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
 pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[train]'")
 
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import save_file
 
-import efiqa.train.fit  # noqa: E402
-from efiqa.errors import ModelError, RecordError, TrainingError  # noqa: E402
-from efiqa.records import Row, read_manifest  # noqa: E402
-from efiqa.train.checkpoint import RunFolder, model_tensors  # noqa: E402
-from efiqa.train.fit import describe, evaluate, fit, learning_rate  # noqa: E402
-from efiqa.train.model import QualityModel  # noqa: E402
-from efiqa.train.recipe import Optim, Recipe, load_recipe  # noqa: E402
+import efiqa.train.fit
+from efiqa.errors import ModelError, RecordError, TrainingError
+from efiqa.records import Row, read_manifest
+from efiqa.train.checkpoint import RunFolder, model_tensors
+from efiqa.train.fit import describe, evaluate, fit, learning_rate
+from efiqa.train.model import QualityModel
+from efiqa.train.recipe import Optim, Recipe, load_recipe
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
 
-from efiqa.train.losses import VARIANCE_FLOOR, mse, plcc_loss, rank_loss  # noqa: E402
+from efiqa.train.losses import VARIANCE_FLOOR, mse, plcc_loss, rank_loss
 
 
 def naive_plcc_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -11,14 +11,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
 pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[train]'")
 
-import timm  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from timm.models.edgenext import CrossCovarianceAttn, PositionalEncodingFourier  # noqa: E402
+import timm
+from safetensors.torch import save_file
+from timm.models.edgenext import CrossCovarianceAttn, PositionalEncodingFourier
 
-from efiqa.errors import ModelError, TrainingError  # noqa: E402
-from efiqa.train.backbones import build_backbone, keep_depthwise_in_full_precision  # noqa: E402
-from efiqa.train.export import count_macs  # noqa: E402
-from efiqa.train.model import HEAD_WIDTH, QualityModel, load_start  # noqa: E402
+from efiqa.errors import ModelError, TrainingError
+from efiqa.train.backbones import build_backbone, keep_depthwise_in_full_precision
+from efiqa.train.export import count_macs
+from efiqa.train.model import HEAD_WIDTH, QualityModel, load_start
 
 TINY = "tf_efficientnet_lite0:1"
 
