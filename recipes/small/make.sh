@@ -1,8 +1,10 @@
 #!/bin/sh
 # From rated pictures to the model that ships: every step, in order, on two CPU cores.
 #
-#   recipes/small/make.sh            about two hours on two quiet cores
+#   recipes/small/make.sh
 #
+# Measured step by step beside other work: teacher 14 minutes, copies 5, their labels 14, face crops 5, student 41,
+# its second phase 10. The whole has not been run as one yet.
 # Run from the project's root with the data in ../shared. A step whose result is there is not done again,
 # and training and scoring go on where they were interrupted.
 set -eu
