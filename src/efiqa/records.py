@@ -27,6 +27,7 @@ class Row:
     `split` is `train`, `validation` or `test` and is stored, never drawn at load. `source` says whose
     label it is: `human`, or a model's name@version. Rows of one `group` (person, scene) share a split.
     `x, y, width, height` is the square that is looked at, in pixels; none means the whole picture.
+    `weight`, 0 or more, is how much the label counts in training: less where its teacher was unsure.
     """
 
     image: str
@@ -38,6 +39,7 @@ class Row:
     y: float | None = None
     width: float | None = None
     height: float | None = None
+    weight: float = 1.0
 
     @property
     def bounds(self) -> tuple[int, int, int, int] | None:
@@ -55,7 +57,8 @@ class Prediction:
     `status` is `ok`, `no_face` or an error's name. `score` is the model's output (nominally 0–1,
     higher is better), `quality` its percentile (0–100) in the card's population. `x, y, width,
     height` is the face box in pixels of the upright picture, `detection` the detector's confidence
-    in 0–1; they are empty where the picture itself was scored.
+    in 0–1; they are empty where the picture itself was scored. `spread` is the standard deviation of
+    the score over views of the same face, where more than one was scored.
     """
 
     image: str
@@ -69,6 +72,7 @@ class Prediction:
     height: float | None = None
     detection: float | None = None
     message: str = ""
+    spread: float | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(Prediction))
