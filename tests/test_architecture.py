@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "efiqa"
 LEVELS = [
     ["errors"],
     ["card", "image", "metrics", "records"],
-    ["calibrate", "degrade", "evaluate", "faces", "index", "journal", "label", "scorer", "sources", "vary"],
+    ["calibrate", "degrade", "evaluate", "faces", "index", "journal", "label", "scorer", "sources", "vary", "views"],
     ["train"],
     ["scale", "serve"],
     ["cli"],

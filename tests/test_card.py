@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from efiqa.card import ModelCard, Population, Source
+from efiqa.card import CENTRE_RULE, RESIZE_RULE, ModelCard, Population, Source
 from efiqa.errors import ModelError
 from efiqa.scorer import Scorer
 
@@ -45,6 +45,19 @@ def test_a_card_may_lack_a_population(card: ModelCard):
     assert ModelCard.from_json(without(card, "population")) == bare
 
 
+@pytest.mark.parametrize(
+    ("rule", "score"), [(RESIZE_RULE, 0.5), (CENTRE_RULE, 1.0)], ids=["stretch", "centre"]
+)
+def test_the_cards_resize_rule_is_the_one_that_is_used(
+    tmp_path: Path, make_model: MakeModel, card: ModelCard, rule: str, score: float
+):
+    path = make_model(tmp_path / "m.onnx", metadata=dataclasses.replace(card, resize=rule).to_json())
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:, 16:48] = 255  # the central square is white, and half of the whole
+    assert Scorer(path).score(picture) == pytest.approx(score, abs=1e-3)
+    assert Scorer(path).score(picture.transpose(1, 0, 2)) == pytest.approx(score, abs=1e-3)
+
+
 def test_whole_numbers_stand_for_numbers(card: ModelCard):
     read = ModelCard.from_json(changed(card, crop_scale=1, score_range=[0, 1]))
     assert read == card
@@ -59,7 +72,7 @@ BAD_FIELDS = [
     ({"input_size": 8}, "input_size must be 16–4096 pixels, but got 8", "too small to see"),
     ({"input_size": None}, "input_size must be int", "none"),
     ({"name": 3}, "name must be str", "a number for text"),
-    ({"resize": "letterbox"}, "resize must be the one rule", "a rule this version does not know"),
+    ({"resize": "letterbox"}, "resize must be one of the rules", "a rule this version does not know"),
     ({"crop": "tight"}, "crop must be the one rule", "a rule this version does not know"),
     ({"crop_scale": 0.1}, "crop_scale must be 0.5–10", "a crop inside the face"),
     ({"crop_scale": float("nan")}, "crop_scale must be 0.5–10", "NaN"),

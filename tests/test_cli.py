@@ -18,7 +18,17 @@ import pytest
 
 import efiqa as package
 from efiqa.cli import main
-from efiqa.records import COLUMNS, read_manifest, read_predictions
+from efiqa.metrics import Logistic
+from efiqa.records import (
+    COLUMNS,
+    Prediction,
+    Row,
+    read_manifest,
+    read_predictions,
+    write_manifest,
+    write_predictions,
+)
+from efiqa.scorer import Scorer
 
 Grey = Callable[..., Path]
 VERBS = ["score", "info", "index", "degrade", "label", "train", "export"]
@@ -161,6 +171,8 @@ BAD_SCORE = [
     (["photos", "--model", "gone.onnx"], "there is no model", "a model that is not there"),
     (["photos", "--model", "photos/a.png"], "is not a model", "a picture as the model"),
     (["photos", "--detector", "eyes"], "unknown detector 'eyes'", "an unknown detector"),
+    (["photos", "--views", "flip,blur"], "unknown view 'blur'.*flip, shift, scale", "an unknown view"),
+    (["photos", "--views", "flip,"], "unknown view ''", "a comma too many"),
 ]
 
 
@@ -174,6 +186,28 @@ def test_a_mistake_is_a_sentence_with_a_hint_and_exit_two(
     before = sorted(str(path) for path in Path().rglob("*"))
     says_what_is_wrong(run("score", "-m", model, *arguments), message)
     assert sorted(str(path) for path in Path().rglob("*")) == before
+
+
+def test_views_add_a_spread(run: Run, folder: Path, model: Path):
+    command = ["score", folder / "b.png", "--faces", "none", "-m", model]
+    assert [(row["score"], row["spread"]) for row in run(*command).rows] == [(0.2, None)]
+    assert [(row["score"], row["spread"]) for row in run(*command, "--views", "flip, scale").rows] == [
+        (0.2, 0.0)
+    ]
+
+
+def test_a_job_goes_on_only_with_the_views_it_began_with(run: Run, folder: Path, model: Path):
+    command = ["score", folder / "b.png", "--faces", "none", "-m", model, "-o", "scores.csv", "--resume"]
+    job = {"model": f"mean@{Scorer(model).digest}", "faces": "none", "detector": "blazeface"}
+    for begun, views, others in (
+        ({}, [], ["--views", "flip"]),  # as before there were views
+        ({"views": None}, [], ["--views", "flip"]),
+        ({"views": "flip,scale"}, ["--views", "flip,scale"], []),
+    ):
+        journal = json.dumps({"job": {**job, "efiqa": package.__version__, **begun}}) + "\n"
+        Path(".scores.csv.journal").write_text(journal)
+        says_what_is_wrong(run(*command, *others), "is of another job: views differ")
+        assert run(*command, *views).code == 0
 
 
 def test_a_wrong_choice_does_not_cost_the_journal(run: Run, folder: Path, model: Path):
@@ -335,7 +369,7 @@ def test_index_score_label_is_a_chain_of_files(run: Run, folder: Path, model: Pa
     (folder / "broken.jpg").unlink()
     assert run("index", folder, "-o", "manifest.csv", "--validation", "0.5").code == 0
     assert run("score", "manifest.csv", "--faces", "none", "-m", model, "-o", "scores.csv").code == 0
-    Path("scores.csv").write_text(Path("scores.csv").read_text() + "photos/x.png,0,no_face,,,,,,,,no face\n")
+    Path("scores.csv").write_text(Path("scores.csv").read_text() + "photos/x.png,0,no_face,,,,,,,,no face,\n")
     result = run("label", "scores.csv", "-m", model, "--manifest", "manifest.csv", "-o", "labels.csv")
     assert (result.code, result.out) == (0, "")
     assert "3 rows, 1 left out as no_face → labels.csv" in result.err
@@ -345,6 +379,139 @@ def test_index_score_label_is_a_chain_of_files(run: Run, folder: Path, model: Pa
         (row.image, row.split, row.group) for row in indexed
     ]
     assert {row.source for row in labelled} == {"mean@1"}
+    assert {row.weight for row in labelled} == {1.0}
+
+
+def write_scores(name: str, *scores: float, spread: float | None = None) -> str:
+    write_predictions(
+        Path(name),
+        (Prediction(f"{index}.png", score=score, spread=spread) for index, score in enumerate(scores)),
+    )
+    return name
+
+
+@pytest.fixture
+def label_two(run: Run, tmp_path: Path, model: Path, other_model: Path, monkeypatch: pytest.MonkeyPatch):
+    """`label` for the scores of two models: 0.2 0.4 0.6 0.8 and 0.2 0.6 0.7 0.9."""
+    monkeypatch.chdir(tmp_path)
+    files = write_scores("a.csv", 0.2, 0.4, 0.6, 0.8), write_scores("b.csv", 0.2, 0.6, 0.7, 0.9)
+
+    def call(*options: object) -> Result:
+        return run("label", *files, "-m", model, "-m", other_model, "-o", "labels.csv", *options)
+
+    return call
+
+
+def test_several_models_label_together(label_two: Run):
+    result = label_two()
+    assert (result.code, result.out) == (0, "")
+    rows = read_manifest(Path("labels.csv"))
+    assert [row.score for row in rows] == pytest.approx([0.2, 0.5, 0.65, 0.85])
+    assert {(row.source, row.weight) for row in rows} == {("mean@1+half@1", 1.0)}
+
+
+def test_doubtful_labels_weigh_less_and_the_most_doubtful_are_dropped(label_two: Run):
+    result = label_two("--confidence", "weight", "--keep", "0.75")
+    assert "3 rows, 1 dropped for their disagreement → labels.csv" in " ".join(result.err.split())
+    rows = read_manifest(Path("labels.csv"))
+    # d is 0, 0.1, 0.05, 0.05; its median 0.05.
+    assert [row.image for row in rows] == ["0.png", "2.png", "3.png"]
+    assert [row.weight for row in rows] == pytest.approx([1, 0.5, 0.5])
+
+
+def write_ratings(labels: list[float], validation: float) -> None:
+    rows = [Row(f"{index}.png", label, "train", "human") for index, label in enumerate(labels)]
+    held_out = [Row(f"{index}.png", validation, "validation", "human") for index in range(90, 99)]
+    write_manifest(Path("ratings.csv"), [*rows, *held_out])
+
+
+def test_scores_are_calibrated_to_human_training_labels_and_the_fit_is_told(
+    run: Run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    truth = Logistic(0.1, 0.9, 0.5, 6.0)
+    scores = [index / 99 for index in range(100)]
+    write_scores("rated.csv", *scores)
+    command = ["label", write_scores("a.csv", 0.2, 0.5), "-m", model, "-o", "labels.csv"]
+    told = []
+    for validation in (0.0, 1.0):
+        write_ratings([float(truth(score)) for score in scores[:90]], validation)
+        result = run(*command, "--ratings", "ratings.csv", "--rated", "rated.csv")
+        assert result.code == 0
+        told.append(result.err)
+        labels = [row.score for row in read_manifest(Path("labels.csv"))]
+        assert labels == pytest.approx([float(truth(0.2)), 0.5], abs=1e-6)
+    assert re.search(
+        r"calibration: logistic fitted on 90 training rows of rated.csv, RMSE 0.\d+ → 0.0000", told[0]
+    )
+    assert told[0] == told[1]
+
+
+def test_a_calibration_that_cannot_be_fitted_is_the_identity_aloud(
+    run: Run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_scores("rated.csv", *(index / 50 for index in range(50)))
+    command = ["label", write_scores("a.csv", 0.2, 0.5), "-m", model, "-o", "labels.csv"]
+    command += ["--ratings", "ratings.csv", "--rated", "rated.csv"]
+    for labels, reason in (
+        ([1 - index / 50 for index in range(50)], "increases"),
+        ([0.1, 0.2], "at least 10"),
+    ):
+        write_ratings(labels, 0.5)
+        result = run(*command)
+        assert result.code == 0
+        assert re.search(f"calibration: identity, because .*{reason}.*: rated.csv", result.err)
+        assert [row.score for row in read_manifest(Path("labels.csv"))] == [0.2, 0.5]
+
+
+def test_models_that_look_at_other_squares_do_not_label_together(
+    run: Run,
+    tmp_path: Path,
+    make_model: Callable[..., Path],
+    model: Path,
+    card,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    wide = make_model(
+        tmp_path / "w.onnx", metadata=json.dumps({**json.loads(card.to_json()), "crop_scale": 3.0})
+    )
+    files = [write_scores("a.csv", 0.2), write_scores("b.csv", 0.4)]
+    says_what_is_wrong(
+        run("label", *files, "-m", model, "-m", wide, "-o", "out.csv"), r"crop_scale \[1.0, 3.0\]"
+    )
+    assert not Path("out.csv").exists()
+
+
+BAD_LABEL = [
+    (["a.csv", "a.csv"], "2 files of predictions need as many --model", "more files than models"),
+    (["a.csv", "-m", "MODEL"], "1 files of predictions need as many --model", "more models than files"),
+    (["a.csv", "b.csv", "-m", "MODEL"], "row 2 of a.csv and of b.csv .* ends before", "other pictures"),
+    (["a.csv", "--ratings", "m.csv"], "--ratings and --rated go together", "ratings of nothing"),
+    (["a.csv", "--rated", "a.csv"], "--ratings and --rated go together", "rated by nobody"),
+    (["a.csv", "--ratings", "m.csv", "--rated", "a.csv"], "no rated prediction", "no human labels"),
+    (["a.csv", "--confidence", "weight"], "nothing says how sure .* --views", "one model without views"),
+    (["a.csv", "--keep", "0.5"], "nothing says how sure .* --views", "one model without views, keep"),
+    (["a.csv", "--keep", "0"], "keep must be above 0", "nothing to keep"),
+    (["a.csv", "--keep", "1.5"], "--keep", "more than all"),
+    (["a.csv", "--confidence", "much"], "'?much'?", "an unknown choice"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [case[:2] for case in BAD_LABEL], ids=[case[2] for case in BAD_LABEL]
+)
+def test_mistakes_of_label_leave_no_output(
+    run: Run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+):
+    monkeypatch.chdir(tmp_path)
+    write_scores("a.csv", 0.2, 0.4)
+    write_scores("b.csv", 0.2)
+    write_manifest(Path("m.csv"), [Row("0.png", 0.5, "train", "teacher@1")])
+    words = [str(model) if word == "MODEL" else word for word in arguments]
+    says_what_is_wrong(run("label", *words, "-m", model, "-o", "out.csv"), message)
+    assert left_in(Path()) == ["a.csv", "b.csv", "m.csv"]
 
 
 BAD_OTHERS = [

@@ -12,6 +12,7 @@ import struct
 import sys
 import threading
 import time
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
@@ -39,7 +40,7 @@ from efiqa.errors import (
     NotAFile,
     NotAnImage,
 )
-from efiqa.image import MAX_BYTES, MAX_PIXELS, crop, load_image, resize
+from efiqa.image import MAX_BYTES, MAX_PIXELS, crop, load_image, resize, resize_and_crop
 
 ORANGE = (200, 120, 40)
 ORIENTATION = 0x0112
@@ -829,13 +830,60 @@ def test_resize_takes_a_view() -> None:
     assert np.array_equal(resize(crop(image, (5, 6, 37, 38)), 16), resize(image[6:38, 5:37].copy(), 16))
 
 
+def test_resize_and_crop_keeps_the_central_square() -> None:
+    image = np.zeros((32, 96, 3), np.uint8)
+    image[:, 32:64] = ORANGE
+    for strip in (image, image.transpose(1, 0, 2)):
+        middle = resize_and_crop(strip, 16)
+        assert middle.shape == (16, 16, 3)
+        assert np.array_equal(np.unique(middle[2:-2, 2:-2].reshape(-1, 3), axis=0), [ORANGE])
+
+
+SHAPES = [(64, 64), (65, 64), (64, 67), (1, 1), (8, 128), (97, 41), (41, 97), (50, 33), (333, 111), (9, 8)]
+SHAPES += [tuple(pair) for pair in np.random.default_rng(7).integers(25, 200, (60, 2)).tolist()]
+
+
+@pytest.mark.parametrize("size", [16, 33, 64, 101])
+def test_resize_and_crop_equals_torchvision_bit_by_bit(size: int) -> None:
+    transforms = pytest.importorskip("torchvision.transforms", reason="the reference is torchvision")
+    reference = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
+    for shape in SHAPES:
+        image = np.random.default_rng(shape).integers(0, 256, (*shape, 3), dtype=np.uint8)
+        expected = np.asarray(reference(PIL.Image.fromarray(image)))
+        assert np.array_equal(resize_and_crop(image, size), expected), shape
+
+
+def test_resize_and_crop_to_the_same_size_copies_nothing() -> None:
+    image = np.zeros((32, 48, 3), np.uint8)
+    assert np.shares_memory(resize_and_crop(image, 32), image)
+
+
+@pytest.mark.parametrize("shape", [(8, 40_000), (40_000, 8)])
+def test_a_long_strip_costs_no_more_memory_than_a_short_one(shape: tuple[int, int]) -> None:
+    image = np.zeros((*shape, 3), np.uint8)
+    tracemalloc.start()
+    middle = resize_and_crop(image, 448)  # in full it would have 1 billion pixels
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert middle.shape == (448, 448, 3)
+    assert peak < 50e6
+
+
 @pytest.mark.parametrize("size", [0, -1])
-def test_resize_refuses_sizes_below_one(size: int) -> None:
+@pytest.mark.parametrize("change", [resize, resize_and_crop])
+def test_resize_refuses_sizes_below_one(change: Callable[[Any, int], Any], size: int) -> None:
     with pytest.raises(InvalidArgument, match=f"at least 1 pixel, but got {size}"):
-        resize(np.zeros((4, 4, 3), np.uint8), size)
+        change(np.zeros((4, 6, 3), np.uint8), size)
 
 
-@pytest.mark.parametrize("change", [lambda image: resize(image, 8), lambda image: crop(image, (0, 0, 1, 1))])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: resize(image, 8),
+        lambda image: resize_and_crop(image, 8),
+        lambda image: crop(image, (0, 0, 1, 1)),
+    ],
+)
 def test_resize_and_crop_refuse_what_is_no_image(change: Callable[[Any], Any]) -> None:
     with pytest.raises(InvalidArgument, match="must be RGB uint8"):
         change(np.zeros((4, 4, 3), np.float32))

@@ -24,6 +24,7 @@ from efiqa.records import (
     json_line,
     printable,
     read_manifest,
+    read_manifests,
     read_predictions,
     read_table,
     write_manifest,
@@ -48,7 +49,7 @@ AWKWARD_NAMES = [
 ROWS = [
     Prediction("a.jpg", 0, "ok", 0.12345, 12.3, 1.5, 2.0, 30.1, 40.0, 0.9876, ""),
     Prediction("a.jpg", 1, "ok", 1e-05, 0.0, -3.0, 0.0, 8.0, 8.0, 1.0, "small face, 8 px"),
-    Prediction("whole.jpg", 0, "ok", -0.01),
+    Prediction("whole.jpg", 0, "ok", -0.01, spread=0.02),
     Prediction("none.jpg", status="no_face", message="no face was found"),
     *(Prediction(name, status="corrupt", message=f"{name!r} is\n'bad', so") for name in AWKWARD_NAMES),
 ]
@@ -64,16 +65,16 @@ def failing(rows: list[Prediction]) -> Iterator[Prediction]:
 
 
 def test_the_columns_are_fixed():
-    expected = "image, face, status, score, quality, x, y, width, height, detection, message"
+    expected = "image, face, status, score, quality, x, y, width, height, detection, message, spread"
     assert ", ".join(COLUMNS) == expected
 
 
 def test_a_csv_has_the_columns_and_empty_cells_for_none(tmp_path: Path):
     write_predictions(tmp_path / "p.csv", ROWS[2:4])
     assert (tmp_path / "p.csv").read_text() == (
-        "image,face,status,score,quality,x,y,width,height,detection,message\n"
-        "whole.jpg,0,ok,-0.01,,,,,,,\n"
-        "none.jpg,0,no_face,,,,,,,,no face was found\n"
+        "image,face,status,score,quality,x,y,width,height,detection,message,spread\n"
+        "whole.jpg,0,ok,-0.01,,,,,,,,0.02\n"
+        "none.jpg,0,no_face,,,,,,,,no face was found,\n"
     )
 
 
@@ -105,7 +106,7 @@ NUMBER = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.builds(Prediction, TEXT.filter(bool), st.integers(0, 10**6), TEXT.filter(bool),
-                          NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, TEXT)))  # fmt: skip
+                          NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, TEXT, NUMBER)))  # fmt: skip
 def test_any_text_and_number_survives_csv_and_jsonl(tmp_path: Path, rows: list[Prediction]):
     for ending in (".csv", ".jsonl"):
         write_predictions(tmp_path / f"p{ending}", rows)
@@ -131,7 +132,7 @@ def test_a_manifest_comes_back_equal_with_paths_from_the_working_folder(
     rows = [
         Row("pictures/a.jpg", 0.5, "train", "human", "anna"),
         Row("elsewhere/b, c.jpg", None, "test", "", "", 1, 2, 30, 30),
-        Row("pictures/line\nbreak.jpg", 1.2, "validation", "teacher@1", "ben"),
+        Row("pictures/line\nbreak.jpg", 1.2, "validation", "teacher@1", "ben", weight=0.25),
     ]
     assert write_manifest(Path("pictures/manifest.csv"), rows) == 3
     assert [cells["image"] for cells in read_table(Path("pictures/manifest.csv"))] == [
@@ -153,15 +154,20 @@ def test_bounds_are_whole_pixels_and_none_for_the_whole_picture():
 
 
 BAD_MANIFESTS = [
-    ("m.csv", "image,split\na.jpg,train\nb.jpg,held\n", "row 2.*split must be one of", "unknown split"),
-    ("m.csv", "image,score,source\na.jpg,1.5,human\n", "row 1.*0–1.*1.5", "label above 1"),
-    ("m.csv", "image,score,source\na.jpg,-0.1,human\n", "row 1.*0–1", "label below 0"),
-    ("m.csv", "image,score\na.jpg,nan\n", "row 1.*score must be finite", "not a number"),
-    ("m.csv", "image,score\na.jpg,inf\n", "row 1.*score must be finite", "infinite"),
-    ("m.csv", "image,score\na.jpg,good\n", "row 1.*score must be a number.*'good'", "a word"),
-    ("m.csv", "image,group,split\na,g,train\nb,g,test\n", "row 2.*'g' stands in two splits", "leak"),
-    ("m.csv", "picture,score\na.jpg,0.5\n", "row 1.*image column is missing", "no image column"),
-    ("m.csv", "image,score\n,0.5\n", "row 1.*image column is missing or empty", "empty image cell"),
+    (
+        "m.csv",
+        "image,split\na.jpg,train\nb.jpg,held\n",
+        r"m\.csv, line 3: split must be one of .*'held'",
+        "unknown split",
+    ),
+    ("m.csv", "image,score,source\na.jpg,1.5,human\n", "line 2: score must be in 0–1.*1.5", "label above 1"),
+    ("m.csv", "image,score,source\na.jpg,-0.1,human\n", "line 2: score must be in 0–1", "label below 0"),
+    ("m.csv", "image,score\na.jpg,nan\n", "line 2: score must be finite", "not a number"),
+    ("m.csv", "image,score\na.jpg,inf\n", "line 2: score must be finite", "infinite"),
+    ("m.csv", "image,score\na.jpg,good\n", "line 2: score must be a number.*'good'", "a word"),
+    ("m.csv", "image,group,split\na,g,train\nb,g,test\n", "line 3: group 'g' stands in two", "leak"),
+    ("m.csv", "picture,score\na.jpg,0.5\n", "line 2: the image column is missing", "no image column"),
+    ("m.csv", "image,score\n,0.5\n", "line 2: the image column is missing or empty", "empty image cell"),
     ("m.csv", "image,score\na.jpg,0.5\nb.jpg\n", "line 3: not as many cells", "torn last row"),
     ("m.csv", "image,score\na.jpg,0.5,x\n", "line 2: not as many cells", "too many cells"),
     ("m.csv", 'image,score\n"a.jpg,0.5\n', "not a whole .csv table", "open quote at the end"),
@@ -170,11 +176,37 @@ BAD_MANIFESTS = [
     ("m.jsonl", '{"image": "a.jpg"}\n{"image": "b.\n', "line 2: not JSON", "torn JSON line"),
     ("m.jsonl", "image,score\n", "line 1: not JSON", "a CSV named .jsonl"),
     ("m.jsonl", '{"image": "a.jpg"}\n["b.jpg"]\n', "line 2: .*object", "a list, not an object"),
-    ("m.jsonl", '{"image": "a.jpg", "score": NaN}\n', "row 1.*finite", "NaN, which json reads"),
-    ("m.jsonl", '{"image": "a.jpg", "score": [1]}\n', "row 1.*number", "a list as a number"),
+    (
+        "m.jsonl",
+        '{"image": "a.jpg", "score": NaN}\n',
+        "line 1: score must be finite",
+        "NaN, which json reads",
+    ),
+    ("m.jsonl", '{"image": "a.jpg", "score": [1]}\n', "line 1: score must be a number", "a list as a number"),
     ("m.parquet", "image\na.jpg\n", "m.parquet", "a CSV named .parquet"),
     ("m.xlsx", "", "expected a name ending in .csv, .jsonl, .parquet, but got '.xlsx'", "unknown ending"),
     ("m", "", "but got 'none'", "no ending"),
+    ("m.csv", "image,score,score\na,1,1\n", "line 1: two columns are named 'score'", "a column twice"),
+    ("m.csv", "image,weight\na,-1\n", "line 2: weight must be 0 or more, but got -1", "a weight below 0"),
+    ("m.csv", "image,weight\na,inf\n", "line 2: weight must be finite", "an infinite weight"),
+    ("m.jsonl", '{"image": "a", "weight": NaN}\n', "line 1: weight must be finite", "no weight at all"),
+    ("m.jsonl", '{"image": "a", "score": true}\n', "line 1: score must be a number.*True", "true as 1"),
+    ("m.csv", "image,x,y,width\na,1,1,9\n", "line 2: x, y, width, height must all be given", "half a square"),
+    (
+        "m.csv",
+        "image,split\na,train\n./a,test\n",
+        "line 3: image .*a' stands in two splits: test here, train in .*line 2",
+        "a picture in two splits, by another name",
+    ),
+    ("m.csv", "image,score\na,1\nb,1\na,0.9\n", "line 4: image .* has a label already, in .*line 2", "twice"),
+    (
+        "m.csv",
+        "image,score,x,y,width,height\na,1,0,0,8,8\na,1,8,0,8,8\na,1,0,0,8,8\n",
+        "line 4: .*line 2",
+        "the same square twice",
+    ),
+    ("m.csv", "\n\nimage\na\n", "line 3: not as many cells", "an empty header"),
+    ("m.csv", 'image,split\n"two\nlines",train\n\nb,held\n', "line 5: split", "lines are the file's"),
 ]
 
 
@@ -192,6 +224,74 @@ def test_a_manifest_that_breaks_its_format_is_named_with_the_row(
     with pytest.raises(RecordError, match=message) as caught:
         read_manifest(tmp_path / name)
     assert name in str(caught.value)
+
+
+def test_a_row_of_parquet_is_named_with_its_number(tmp_path: Path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"image": ["a", "b"], "weight": [1.0, -0.5]}), tmp_path / "m.parquet")
+    with pytest.raises(RecordError, match=r"m\.parquet, row 2: weight must be 0 or more, but got -0\.5"):
+        read_manifest(tmp_path / "m.parquet")
+
+
+def test_a_picture_may_come_twice_without_a_label_or_with_two_squares(tmp_path: Path):
+    text = "image,score,x,y,width,height\na,,,,,\na,,,,,\na,0.5,,,,\na,0.5,0,0,8,8\na,0.5,0,0,8,9\n"
+    (tmp_path / "m.csv").write_text(text)
+    assert [row.score for row in read_manifest(tmp_path / "m.csv")] == [None, None, 0.5, 0.5, 0.5]
+
+
+def test_weights_are_read_and_are_1_where_none_is_given(tmp_path: Path):
+    (tmp_path / "m.csv").write_text("image,weight\na,0\nb,0.25\nc,\n")
+    assert [row.weight for row in read_manifest(tmp_path / "m.csv")] == [0.0, 0.25, 1.0]
+
+
+def test_missing_pictures_are_counted_when_asked_and_the_first_is_named(tmp_path: Path):
+    (tmp_path / "here.jpg").touch()
+    (tmp_path / "m.csv").write_text("image\nhere.jpg\ngone.jpg\ngone.jpg\nlost.jpg\n")
+    assert len(read_manifest(tmp_path / "m.csv")) == 4
+    message = r"m\.csv, line 3: image .*gone\.jpg is not there \(2 of 3 pictures are missing\)"
+    with pytest.raises(RecordError, match=message) as caught:
+        read_manifest(tmp_path / "m.csv", check_files=True)
+    assert "relative to its manifest" in str(caught.value.hint)
+    for name in ("gone.jpg", "lost.jpg"):
+        (tmp_path / name).touch()
+    assert len(read_manifest(tmp_path / "m.csv", check_files=True)) == 4
+
+
+def test_manifests_are_read_in_order_and_one_named_twice_counts_twice(tmp_path: Path):
+    (tmp_path / "l.csv").write_text("image,score,group\na,0.5,anna\n")
+    (tmp_path / "u.csv").write_text("image,score,group\ncopies/a,0.25,anna\n")
+    rows = read_manifests([tmp_path / "l.csv", tmp_path / "u.csv", tmp_path / "l.csv"])
+    assert [(Path(row.image).name, row.score) for row in rows] == [("a", 0.5), ("a", 0.25), ("a", 0.5)]
+    assert read_manifests([]) == []
+
+
+LEAKS = [
+    ("a,train,anna", "copies/a,validation,anna", r"line 2: group 'anna' stands in two", "a person"),
+    ("a,train,anna", "a,test,", r"line 2: image '.*a' stands in two", "a picture without a group"),
+    ("a,train,anna", "sub/../a,test,ben", r"line 2: image '.*a' stands in two", "a picture, by another path"),
+]
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "message"), [leak[:3] for leak in LEAKS], ids=[leak[3] for leak in LEAKS]
+)
+def test_nothing_may_stand_in_two_splits_of_two_manifests(tmp_path: Path, one: str, two: str, message: str):
+    for name, line in (("one.csv", one), ("two.csv", two)):
+        (tmp_path / name).write_text(f"image,split,group\n{line}\n")
+        read_manifest(tmp_path / name)
+    with pytest.raises(
+        RecordError, match=rf"two\.csv, {message} splits: .* train in .*one\.csv, line 2"
+    ) as caught:
+        read_manifests([tmp_path / "one.csv", tmp_path / "two.csv"])
+    assert ("--group-prefix" in str(caught.value.hint)) == ("group 'anna'" in str(caught.value))
+
+
+def test_a_picture_is_the_same_however_its_manifest_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.csv").write_text("image,split\na,train\n")
+    (tmp_path / "two.csv").write_text("image,split\na,test\n")
+    with pytest.raises(RecordError, match="image 'a' stands in two splits"):
+        read_manifests([tmp_path / "one.csv", Path("two.csv")])
 
 
 def test_bytes_that_are_not_utf8_in_a_table_are_an_error(tmp_path: Path):

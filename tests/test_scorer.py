@@ -8,10 +8,11 @@ import json
 import os
 import random
 import re
+import statistics
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from efiqa.faces import Box, face_crop
 from efiqa.records import json_line
 from efiqa.scorer import Scorer, available_cores
 from efiqa.sources import expand
+from efiqa.views import VIEWS
 
 Grey = Callable[..., Path]
 
@@ -198,6 +200,63 @@ def test_memory_does_not_grow_with_the_number_of_pictures(scorer: Scorer, tmp_pa
 
     peak(20)
     assert peak(2000) < peak(200) + 100_000  # 2,000 pictures are 6 MB
+
+
+# Views
+
+
+def test_without_views_there_is_no_spread(scorer: Scorer):
+    (row,) = scorer.predict(noise(0), faces="none")
+    assert (scorer.views, row.spread) == ((), None)
+
+
+def test_a_score_is_the_mean_over_the_picture_and_its_views_and_the_spread_their_deviation(
+    model: Path, scorer: Scorer
+):
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:, 48:] = 255
+    picture[:40] //= 2
+    pictures = [
+        picture,
+        *VIEWS["flip"](picture, 32),
+        *VIEWS["shift"](picture, 32),
+        *VIEWS["native"](picture, 32),
+    ]
+    scores = [scorer.score(each) for each in pictures]
+    assert len(scores) == 11
+    viewed = Scorer(model, views=("flip", "shift", "native"))
+    (row,) = viewed.predict(picture, faces="none")
+    assert row.score == pytest.approx(statistics.fmean(scores), abs=1e-5)
+    assert row.spread == pytest.approx(statistics.pstdev(scores), abs=1e-5)
+    assert row.quality == round(100 * row.score, 1)
+    assert viewed.score(picture) == row.score
+    assert (round(row.score, 5), round(row.spread, 5)) == (row.score, row.spread)
+
+
+def test_views_are_of_the_face_not_of_the_picture_around_it(model: Path, tmp_path: Path, known_faces):
+    faces = known_faces((110.0, 10.0, 60.0, 80.0), (70.0, 20.0, 60.0, 60.0))
+    scorer = Scorer(model, detector=faces, views=("shift", "scale"))
+    white, edge = scorer.predict(half(tmp_path / "half.png"))
+    assert (white.score, white.spread) == (1.0, 0.0)
+    assert edge.score == pytest.approx(0.5, abs=0.01)
+    # The edge is 2 px left and right of the middle of the shifted crops, 56 px wide: 0.5 ± 2 / 56.
+    assert edge.spread == pytest.approx(np.std([0.5, *[0.5 - 2 / 56, 0.5 + 2 / 56] * 2, 0.5]), abs=0.002)
+
+
+def test_a_picture_that_no_view_applies_to_has_no_spread(model: Path, scorer: Scorer):
+    (row,) = Scorer(model, views=("native",)).predict(noise(0), faces="none")
+    assert (row.score, row.spread) == (scorer.score(noise(0)), None)
+
+
+def test_a_view_counts_once_however_often_it_is_named(model: Path):
+    assert Scorer(model, views=("flip", "scale", "flip")).views == ("flip", "scale")
+
+
+@pytest.mark.parametrize("views", [("flip", "blur"), ("",), "flip"])
+def test_an_unknown_view_is_an_error_that_names_the_known(model: Path, views: Sequence[str]):
+    with pytest.raises(InvalidArgument, match="unknown view") as caught:
+        Scorer(model, views=views)
+    assert caught.value.hint == "there are flip, shift, scale, rotate, native"
 
 
 # Bad pictures

@@ -19,6 +19,7 @@ from efiqa.errors import ModelError
 
 METADATA_KEY = "efiqa.card"
 RESIZE_RULE = "stretch to input_size × input_size, Pillow BILINEAR with antialiasing"
+CENTRE_RULE = "shorter side to input_size, Pillow BILINEAR with antialiasing, centre crop"
 CROP_RULE = (
     "square of side min(crop_scale × longer side of the face box, width, height), centred on the box, "
     "shifted inside the picture, never padded"
@@ -88,8 +89,8 @@ class ModelCard:
             (
                 "resize",
                 self.resize,
-                self.resize == RESIZE_RULE,
-                f"the one rule this version knows, {RESIZE_RULE!r}",
+                self.resize in (RESIZE_RULE, CENTRE_RULE),
+                f"one of the rules this version knows, {RESIZE_RULE!r} or {CENTRE_RULE!r}",
             ),
             ("crop", self.crop, self.crop == CROP_RULE, f"the one rule this version knows, {CROP_RULE!r}"),
             ("crop_scale", self.crop_scale, 0.5 <= self.crop_scale <= 10, "0.5–10"),

@@ -23,7 +23,8 @@ from efiqa.errors import EfiqaError, MissingExtra
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from efiqa.records import Prediction
+    from efiqa.metrics import Logistic
+    from efiqa.records import Prediction, Row
     from efiqa.scorer import Scorer
     from efiqa.sources import Named
 
@@ -93,6 +94,12 @@ def _faces(value: str) -> str:
     return value
 
 
+def _confidence(value: str) -> str:
+    if value not in ("none", "weight"):
+        raise typer.BadParameter(f"expected none or weight, but got {value!r}")
+    return value
+
+
 @app.command()
 def score(
     inputs: Annotated[
@@ -117,6 +124,14 @@ def score(
     ] = "all",
     model: Model = None,
     detector: Annotated[str, typer.Option(help="blazeface, or the path of a YuNet ONNX file.")] = "blazeface",
+    views: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,…",
+            help="Score views of each face too (flip, shift, scale, rotate, native): `score` is the mean, "
+            "`spread` says how far they lie apart. Several times slower; made for labelling.",
+        ),
+    ] = "",
     threads: Threads = 1,
     workers: Workers = None,
     resume: Annotated[
@@ -139,7 +154,8 @@ def score(
 
     if resume and output is None:
         raise typer.BadParameter("--resume needs -o: only a job with an output file can go on")
-    scorer = Scorer(model, detector=detector, threads=threads, workers=workers)
+    named = [name.strip() for name in views.split(",")] if views else []
+    scorer = Scorer(model, detector=detector, threads=threads, workers=workers, views=named)
     items = expand(inputs, sys.stdin.buffer if sys.stdin else None)
     counts: Counter[str] = Counter()
     with _progress(quiet) as progress:
@@ -163,6 +179,7 @@ def score(
                 "model": f"{scorer.card.name}@{scorer.digest}",
                 "faces": faces,
                 "detector": detector,
+                "views": ",".join(scorer.views) or None,
                 "efiqa": __version__,
             }
             run_job(items, rows_of, output, job=job, resume=resume, done=done)
@@ -305,9 +322,11 @@ def index(
     root: Annotated[
         Path | None, typer.Option(help="Folder that the table's names are relative to; default: the table's.")
     ] = None,
-    image: Annotated[str, typer.Option(help="Column of the picture's name.")] = "image",
+    image: Annotated[
+        str | None, typer.Option(help="Column of the picture's name; default: recognised.")
+    ] = None,
     score: Annotated[
-        str | None, typer.Option(help="Column of the rating; without it rows have no label.")
+        str | None, typer.Option(help="Column of the rating; default: recognised. '' for no labels.")
     ] = None,
     low_high: Annotated[
         tuple[float, float], typer.Option("--range", help="What the ratings mean: LOW HIGH.")
@@ -318,18 +337,36 @@ def index(
     group_pattern: Annotated[
         str | None, typer.Option(help="Regular expression: what it finds in the name is the group.")
     ] = None,
+    group_prefix: Annotated[
+        str | None, typer.Option(help="Stands before every group: no other data set's 1 is this one's.")
+    ] = None,
     validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of groups held out.")] = 0.0,
+    split: Annotated[
+        str | None, typer.Option(help="No draw: all rows are **train**, **validation** or **test**.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Make a manifest: pictures, labels in 0–1, and a split drawn once and stored.
 
+    A table's columns are recognised, with a header or without, and named on stderr.
+
     `efiqa index ratings.csv --score mos --range 1 5 --group person --validation 0.2 -o manifest.csv`
+
+    `efiqa index val.csv --root images --split validation -o manifest.csv`
     """
     from efiqa.index import index_folder, index_table
     from efiqa.records import write_manifest
 
+    found: list[str] = []
     if source.is_dir():
-        rows = index_folder(source, validation=validation, seed=seed, group_pattern=group_pattern)
+        rows = index_folder(
+            source,
+            validation=validation,
+            seed=seed,
+            split=split,
+            group_pattern=group_pattern,
+            group_prefix=group_prefix,
+        )
     else:
         rows = index_table(
             source,
@@ -340,10 +377,16 @@ def index(
             high=low_high[1],
             group=group,
             group_pattern=group_pattern,
+            group_prefix=group_prefix,
             validation=validation,
             seed=seed,
+            split=split,
+            recognised=found.append,
         )
-    talk.print(f"{write_manifest(output, rows):,} rows → {_plain(str(output))}")
+    count = write_manifest(output, rows)
+    for sentence in found:
+        talk.print(_plain(sentence), highlight=False, soft_wrap=True)
+    talk.print(f"{count:,} rows → {_plain(str(output))}")
 
 
 @app.command()
@@ -385,32 +428,107 @@ def degrade(
 
 @app.command()
 def label(
-    predictions: Annotated[Path, typer.Argument(help="What `efiqa score` wrote for the pictures.")],
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PREDICTIONS…", help="What `efiqa score` wrote for the pictures, one file for each model."
+        ),
+    ],
     output: Manifest,
     model: Annotated[
-        Path, typer.Option("--model", "-m", help="The model that scored them: named as the labels' source.")
+        list[Path],
+        typer.Option(
+            "--model", "-m", help="The model that scored them, named as the labels' source; repeatable."
+        ),
     ],
     manifest: Annotated[
         Path | None, typer.Option(help="Where the pictures' splits and groups stand.")
     ] = None,
+    ratings: Annotated[
+        Path | None, typer.Option(help="Manifest with human labels: scores are calibrated to its train rows.")
+    ] = None,
+    rated: Annotated[
+        list[Path] | None,
+        typer.Option(help="Predictions for the pictures of --ratings, one file for each model; repeatable."),
+    ] = None,
+    confidence: Annotated[
+        str,
+        typer.Option(
+            callback=_confidence,
+            help="**none**, or **weight**: labels that views or models disagree on weigh less in training.",
+        ),
+    ] = "none",
+    keep: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of faces to keep: those with the least disagreement.")
+    ] = 1.0,
 ) -> None:
-    """Turn predictions into a manifest of pseudo-labels; a face's row gets the square that was scored."""
+    """Turn predictions into a manifest of pseudo-labels; a face's row gets the square that was scored.
+
+    Several models' scores of the same faces are averaged. Disagreement needs two models or more, or
+    predictions made with `efiqa score --views flip,shift,scale,rotate`.
+
+    `efiqa label a.csv b.csv -m a.onnx -m b.onnx --confidence weight --keep 0.8 -o labels.csv`
+    """
+    from efiqa.errors import InvalidArgument
+    from efiqa.label import combine, trust
     from efiqa.label import label as label_rows
     from efiqa.records import read_manifest, read_predictions, write_manifest
     from efiqa.scorer import Scorer
 
-    card = Scorer(model).card
-    skipped: Counter[str] = Counter()
-    rows = label_rows(
-        read_predictions(predictions),
-        f"{card.name}@{card.version}",
-        crop_scale=card.crop_scale,
+    if len(predictions) != len(model):
+        raise typer.BadParameter(f"{len(predictions)} files of predictions need as many --model, in order")
+    if (ratings is None) != (not rated) or (rated and len(rated) != len(model)):
+        raise typer.BadParameter("--ratings and --rated go together, one --rated for each --model, in order")
+    cards = [Scorer(path).card for path in model]
+    if len({card.crop_scale for card in cards}) > 1:
+        raise InvalidArgument(
+            f"the models look at different squares: crop_scale {[card.crop_scale for card in cards]}",
+            hint="label with models of one crop_scale; efiqa info prints it",
+        )
+    rows = read_manifest(ratings) if ratings else []
+    calibrations = [_calibration(path, rows) for path in rated] if rated else [None] * len(cards)
+
+    def combined() -> Iterator[Prediction]:
+        tables = [read_predictions(path) for path in predictions]
+        return combine(tables, [str(path) for path in predictions], calibrations)
+
+    unsure = confidence != "none" or keep < 1
+    weights = trust(combined(), weigh=confidence == "weight", keep=keep) if unsure else None
+    left_out: Counter[str] = Counter()
+    labelled = label_rows(
+        combined(),
+        "+".join(f"{card.name}@{card.version}" for card in cards),
+        crop_scale=cards[0].crop_scale,
         manifest=read_manifest(manifest) if manifest else (),
-        skipped=lambda row: skipped.update([row.status]),
+        weights=weights,
+        skipped=lambda row: left_out.update([f"left out as {row.status}"]),
     )
-    count = write_manifest(output, rows)
-    left_out = "".join(f", {number:,} left out as {status}" for status, number in skipped.most_common())
-    talk.print(f"{count:,} rows{left_out} → {_plain(str(output))}")
+    count = write_manifest(output, labelled)
+    if weights is not None and None in weights:
+        left_out["dropped for their disagreement"] = weights.count(None)
+    parts = "".join(f", {number:,} {reason}" for reason, number in left_out.most_common())
+    talk.print(f"{count:,} rows{parts} → {_plain(str(output))}")
+
+
+def _calibration(rated: Path, ratings: list[Row]) -> Logistic | None:
+    """The map from a model's scores to human labels; none, aloud, where there is none worth fitting."""
+    from efiqa.errors import InvalidArgument
+    from efiqa.label import rated_pairs
+    from efiqa.metrics import fit_logistic, rmse
+    from efiqa.records import read_predictions
+
+    scores, labels = rated_pairs(ratings, read_predictions(rated))
+    try:
+        fitted = fit_logistic(scores, labels)
+    except InvalidArgument as error:
+        talk.print(f"calibration: identity, because {error}: {_plain(str(rated))}", soft_wrap=True)
+        return None
+    talk.print(
+        f"calibration: logistic fitted on {scores.size:,} training rows of {_plain(str(rated))}, "
+        f"RMSE {rmse(scores, labels):.4f} → {rmse(fitted(scores), labels):.4f}",
+        soft_wrap=True,
+    )
+    return fitted
 
 
 @app.command()
@@ -447,29 +565,42 @@ def train(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder of efiqa train.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="Run folder of efiqa train, or a checkpoint file of the paper's authors."),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The .onnx file; its card appears beside it as .json.")
     ],
     statement: Annotated[
-        Path, typer.Option(help="TOML: name, version, licence, limits, [terms] of each manifest, [measured].")
-    ],
+        Path | None,
+        typer.Option(
+            help="TOML: name, version, licence, limits, [terms] of each manifest, [measured]. "
+            "Only a checkpoint file can do without."
+        ),
+    ] = None,
     population: Annotated[
         Path | None,
         typer.Option(help="Predictions of this model over the population that `quality` is relative to."),
     ] = None,
     population_name: Annotated[str, typer.Option(help="What these pictures are.")] = "",
 ) -> None:
-    """Write a trained model as one ONNX file that explains itself, equal to PyTorch in the real Scorer."""
+    """Write a trained model as one ONNX file that explains itself, equal to PyTorch in the real Scorer.
+
+    `efiqa export runs/student -o student.onnx --statement student.card.toml`
+
+    `efiqa export checkpoint.pt -o published.onnx`
+    """
     with _extra("train"):
-        from efiqa.train.export import export as export_run
-        from efiqa.train.export import load_statement, population_of
+        from efiqa.train.export import export as write_model
+        from efiqa.train.export import load_statement, population_of, prepare
     from efiqa.records import read_predictions
 
     if (population is None) != (not population_name):
         raise typer.BadParameter("--population and --population-name go together")
     table = population_of(population_name, read_predictions(population)) if population else None
-    card = export_run(run, output, load_statement(statement), population=table)
+    model, card = prepare(source, load_statement(statement) if statement else None, population=table)
+    write_model(model, card, output)
     talk.print(
         f"{card.name} {card.version}: {card.parameters:,} parameters, "
         f"{card.macs / 1e9:.3f} GMAC at {card.input_size} px, "

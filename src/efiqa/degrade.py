@@ -50,6 +50,19 @@ def motion(image: Image, severity: float, seed: int = 0) -> Image:
     return np.rint(total / len(steps)).astype(np.uint8)
 
 
+def defocus(image: Image, severity: float, seed: int = 0) -> Image:
+    """Blur by a disc, as of a lens out of focus, radius from 0.4 % to 5 % of the shorter side."""
+    radius = _between(severity, 0.004, 0.05) * min(image.shape[:2])
+    reach = math.ceil(radius)
+    across = np.arange(-reach, reach + 1)
+    disc = np.clip(radius + 0.5 - np.hypot(across, across[:, np.newaxis]), 0, 1)
+    wide = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), "edge").astype(np.float32)
+    shape = (wide.shape[0], wide.shape[1])
+    spectrum = np.fft.rfft2(wide, axes=(0, 1)) * np.fft.rfft2(disc / disc.sum(), shape)[..., np.newaxis]
+    whole = np.fft.irfft2(spectrum, shape, axes=(0, 1))[2 * reach :, 2 * reach :]
+    return np.rint(np.clip(whole, 0, 255)).astype(np.uint8)
+
+
 def downscale(image: Image, severity: float, seed: int = 0) -> Image:
     """Down by a factor from 1.15 to 16, then up again, both bicubic."""
     height, width = image.shape[:2]
@@ -65,8 +78,17 @@ def downscale(image: Image, severity: float, seed: int = 0) -> Image:
 
 def jpeg(image: Image, severity: float, seed: int = 0) -> Image:
     """JPEG (4:2:0) at quality 95 down to 5, even in difference: that scale is perceptual already."""
+    return _saved(image, "JPEG", quality=round(95 - 90 * severity), subsampling=2)
+
+
+def webp(image: Image, severity: float, seed: int = 0) -> Image:
+    """Lossy WebP at quality 90 down to 0, even in difference."""
+    return _saved(image, "WEBP", quality=round(90 * (1 - severity)), method=2)
+
+
+def _saved(image: Image, kind: str, **options: int) -> Image:
     buffer = io.BytesIO()
-    PillowImage.fromarray(image).save(buffer, "JPEG", quality=round(95 - 90 * severity), subsampling=2)
+    PillowImage.fromarray(image).save(buffer, kind, **options)
     return np.asarray(PillowImage.open(buffer).convert("RGB"))
 
 
@@ -87,13 +109,56 @@ def dark(image: Image, severity: float, seed: int = 0) -> Image:
     return np.rint(255 * np.clip(light, 0, 1) ** (1 / 2.2)).astype(np.uint8)
 
 
+def bright(image: Image, severity: float, seed: int = 0) -> Image:
+    """Over-exposure: linear light times 1.2 to 16, clipped at white."""
+    light = (image.astype(np.float32) / 255) ** 2.2 * _between(severity, 1.2, 16)
+    return np.rint(255 * np.clip(light, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+
+
+def contrast(image: Image, severity: float, seed: int = 0) -> Image:
+    """Contrast lost to haze: differences from the mean shrink to 85 % down to 8 %, towards light grey."""
+    kept = _between(severity, 0.85, 0.08)
+    veil = 170.0
+    mean = image.astype(np.float32).mean()
+    middle = kept * mean + (1 - kept) * veil
+    faded: Image = np.rint(np.clip(middle + kept * (image - mean), 0, 255)).astype(np.uint8)
+    return faded
+
+
+def cast(image: Image, severity: float, seed: int = 0) -> Image:
+    """Colour cast: one channel, drawn from the seed, kept, the others' linear light at 85 % down to 15 %."""
+    kept = _between(severity, 0.85, 0.15)
+    gain = np.full(3, kept, np.float32)
+    gain[np.random.default_rng(seed).integers(3)] = 1
+    light = (image.astype(np.float32) / 255) ** 2.2 * gain
+    return np.rint(255 * light ** (1 / 2.2)).astype(np.uint8)
+
+
+def occlusion(image: Image, severity: float, seed: int = 0) -> Image:
+    """A flat grey rectangle over 2 % to 60 % of the picture, its place and tone drawn from the seed."""
+    generator = np.random.default_rng(seed)
+    height, width = image.shape[:2]
+    share = math.sqrt(_between(severity, 0.02, 0.6))
+    tall, broad = max(1, round(share * height)), max(1, round(share * width))
+    top, left = (round(generator.random() * (a - b)) for a, b in ((height, tall), (width, broad)))
+    covered = image.copy()
+    covered[top : top + tall, left : left + broad] = generator.integers(20, 236)
+    return covered
+
+
 KINDS: dict[str, Callable[[Image, float, int], Image]] = {
     "blur": blur,
+    "defocus": defocus,
     "motion": motion,
     "downscale": downscale,
     "jpeg": jpeg,
+    "webp": webp,
     "noise": noise,
     "dark": dark,
+    "bright": bright,
+    "contrast": contrast,
+    "cast": cast,
+    "occlusion": occlusion,
 }
 
 

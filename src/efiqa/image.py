@@ -49,6 +49,8 @@ MAX_BYTES = 200_000_000
 # Twice Pillow's default limit, where Pillow itself refuses. Cameras of 100 and 150 megapixels pass, and
 # decoding one picture stays below 2 GB (about 10 bytes a pixel at the peak).
 MAX_PIXELS = 178_956_970
+# A whole picture scaled to a shorter side of 448 pixels stays below 13 MB.
+LONGEST_STRIP = 16
 
 # Nothing else is ever tried, so that Pillow's rarer plugins never see a stranger's bytes. A group is named
 # as Pillow names its plugin.
@@ -136,12 +138,36 @@ def resize(image: Image, size: int) -> Image:
     Pillow's BILINEAR, whose support widens as the picture shrinks (antialiasing), is the rule; every other
     implementation is held to it. Raises InvalidArgument for a size below 1.
     """
+    return _stretched(image, size, (size, size))
+
+
+def resize_and_crop(image: Image, size: int) -> Image:
+    """Return the central (size, size, 3) of `image`, scaled as in `resize` to a shorter side of `size`.
+
+    The longer side is rounded down and the crop's offset to the nearest pixel, a half to the even one: the
+    same pixels as torchvision's Resize and CenterCrop give. Only of a strip more than LONGEST_STRIP times as
+    long as wide the ends, far outside the crop, are left out of the scaling, so that memory stays bounded.
+    Raises InvalidArgument for a size below 1.
+    """
+    height, width = _checked(image).shape[:2]
+    reach = LONGEST_STRIP * min(height, width)
+    top, left = max(0, height - reach) // 2, max(0, width - reach) // 2
+    image = image[top : top + reach, left : left + reach]
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    image = _stretched(image, size, (size * height // shorter, size * width // shorter))
+    top, left = (round((side - size) / 2) for side in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
+def _stretched(image: Image, size: int, shape: tuple[int, int]) -> Image:
+    """`image` at `shape`, (height, width), whose shorter side is `size`."""
     if size < 1:
         raise InvalidArgument(f"size must be at least 1 pixel, but got {size}")
-    if _checked(image).shape[:2] == (size, size):
+    if _checked(image).shape[:2] == shape:
         return image
     bilinear = PIL.Image.Resampling.BILINEAR
-    return np.asarray(PIL.Image.fromarray(image).resize((size, size), bilinear, reducing_gap=None))
+    return np.asarray(PIL.Image.fromarray(image).resize(shape[::-1], bilinear, reducing_gap=None))
 
 
 def crop(image: Image, bounds: tuple[int, int, int, int]) -> Image:

@@ -34,8 +34,8 @@ def run_job(
 ) -> int:
     """Score `inputs` into `output`; returns the number of rows. `done` gets each picture's, old ones too.
 
-    `job` is what a resumed run must share with the first: model, options. Without `resume` an old
-    journal is dropped.
+    `job` is what a resumed run must share with the first: model, options. A value of none is the same as
+    no such key. Without `resume` an old journal is dropped.
 
     Raises OutputError when the output cannot be written (before any work), the disk is full, or the
     journal is of another job or of other inputs.
@@ -89,8 +89,8 @@ def _recover(file: BinaryIO, job: dict[str, Any], path: Path) -> int:
         raise OutputError(
             f"{printable(path)} is no journal of efiqa", hint="run without --resume to start anew"
         ) from error
-    if before != job:
-        changed = sorted(key for key in before.keys() | job.keys() if before.get(key) != job.get(key))
+    changed = sorted(key for key in before.keys() | job.keys() if before.get(key) != job.get(key))
+    if changed:
         raise OutputError(
             f"{printable(path)} is of another job: {', '.join(changed)} differ",
             hint="use the same model and options, or run without --resume to start anew",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -65,6 +67,188 @@ def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
     """
     p, t = _pair(prediction, target)
     return plcc(ranks(p), ranks(t))
+
+
+def krcc(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Kendall's rank correlation tau-b (Kendall, 1945), in −1 to 1, in O(n log n).
+
+    τ_b = (C − D) / √((P − T_p)(P − T_t)): of all P = n (n − 1) / 2 pairs of rows, C are in the same order
+    in both, D in opposite order, T_p and T_t tied in one of them or both. Counts are exact.
+
+    >>> krcc([1, 2, 3, 4], [1, 2, 4, 3])
+    0.6666666666666666
+
+    Raises InvalidArgument as `plcc` does.
+    """
+    p, t = _pair(prediction, target)
+    for values in (p, t):
+        if values.min() == values.max():
+            raise InvalidArgument("constant values have no correlation")
+    first, second = (np.unique(values, return_inverse=True)[1].astype(np.int64) for values in (p, t))
+    order = np.lexsort((second, first))  # equal predictions stand in the order of their targets: no inversion
+    pairs, tied_p, tied_t = math.comb(p.size, 2), _tied(first), _tied(second)
+    tied_both = _tied(first * p.size + second)
+    agreeing = pairs - tied_p - tied_t + tied_both - 2 * _inversions(second[order])
+    return float(np.clip(agreeing / math.sqrt(pairs - tied_p) / math.sqrt(pairs - tied_t), -1, 1))
+
+
+def _tied(values: NDArray[np.int64]) -> int:
+    """Number of pairs (i < j) with equal values."""
+    count = np.unique(values, return_counts=True)[1]
+    return int((count * (count - 1) // 2).sum())
+
+
+def _inversions(values: NDArray[np.int64]) -> int:
+    """Number of pairs (i < j) with values[i] > values[j], of whole numbers from 0.
+
+    The values of such a pair agree down to some bit, where the first has 1 and the second 0. So for each
+    bit, among equal higher bits and in the order of i, the ones before each zero are counted.
+    """
+    total = 0
+    for bit in reversed(range(int(values.max()).bit_length())):
+        one = values >> bit & 1
+        ones_before = np.cumsum(one) - one
+        prefix = values >> (bit + 1)
+        start = np.flatnonzero(np.concatenate(([True], prefix[1:] != prefix[:-1])))
+        in_group = ones_before - np.repeat(ones_before[start], np.diff(start, append=values.size))
+        total += int(in_group[one == 0].sum())
+        values = values[np.argsort(values >> bit, kind="stable")]
+    return total
+
+
+def rmse(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Root of the mean squared difference, in the units of the target; raw, no fit before it.
+
+    >>> rmse([0.0, 0.0], [3.0, 3.0])
+    3.0
+
+    Raises InvalidArgument for shapes that differ, fewer than two values, or NaN.
+    """
+    p, t = _pair(prediction, target)
+    return float(np.sqrt(np.mean(np.square(p - t))))
+
+
+@dataclass(frozen=True, slots=True)
+class Logistic:
+    """The increasing map low + (high − low) / (1 + exp(−slope · (value − centre))).
+
+    Raises InvalidArgument unless high > low, slope > 0 and all four are finite.
+    """
+
+    low: float
+    high: float
+    centre: float
+    slope: float
+
+    def __post_init__(self) -> None:
+        finite = all(map(math.isfinite, (self.low, self.high, self.centre, self.slope)))
+        if not (finite and self.low < self.high and self.slope > 0):
+            raise InvalidArgument(f"expected finite numbers with high > low and slope > 0, but got {self}")
+
+    def __call__(self, values: ArrayLike) -> Vector:
+        """The values mapped, float64 of the same shape."""
+        step = self.slope * (np.asarray(values, np.float64) - self.centre)
+        # As a hyperbolic tangent it does not overflow far from the centre.
+        return np.asarray(self.low + (self.high - self.low) * (0.5 + 0.5 * np.tanh(step / 2)))
+
+
+MIN_FITTED = 10
+"""Four parameters fitted to fewer rows than this say more about the rows than about the relation."""
+_LOWEST, _HIGHEST = np.array([-10.0, math.log(0.02)]), np.array([10.0, math.log(30.0)])
+"""Bounds of (centre, log slope) in standard deviations of the input: from a straight line to a step."""
+_STARTS = [(centre, math.log(slope)) for slope in (0.3, 1.0, 3.0) for centre in (-1.5, 0.0, 1.5)]
+
+
+def fit_logistic(prediction: ArrayLike, target: ArrayLike) -> Logistic:
+    """The increasing 4-parameter logistic from predictions to targets with the least squared error.
+
+    Levenberg-Marquardt (Marquardt, 1963) over centre and log slope of standardised values, from several
+    fixed starts; low and high follow from both by linear least squares (Golub and Pereyra, 1973). So every
+    step is an increasing map. What is nearly a straight line gets a slope at which the logistic is one.
+
+    Raises InvalidArgument for fewer than 10 rows, constant values, a relation that does not increase, a
+    fit that ends in a step or does not converge, or that has no smaller RMSE than no fit at all.
+    """
+    p, t = _pair(prediction, target)
+    if p.size < MIN_FITTED:
+        raise InvalidArgument(f"a logistic needs at least {MIN_FITTED} rows to be fitted, but got {p.size}")
+    correlation = plcc(p, t)
+    if correlation <= 0:
+        raise InvalidArgument(f"a relation that increases is expected, but its PLCC is {correlation:.3f}")
+    x, y = (p - p.mean()) / p.std(), t - t.mean()
+    ends = [end for start in _STARTS if (end := _descend(x, y, np.array(start))) is not None]
+    if not ends:
+        raise InvalidArgument("the fit of a logistic does not converge")
+    best = min(ends, key=lambda end: end.cost)
+    centre, log_slope = best.place
+    if log_slope >= _HIGHEST[1]:
+        raise InvalidArgument("the best logistic is a step, which would make most scores equal")
+    low = float(t.mean() - best.height * best.mean)
+    centre, slope = float(p.mean() + p.std() * centre), float(np.exp(log_slope) / p.std())
+    fitted = Logistic(low, low + best.height, centre, slope)
+    before, after = rmse(p, t), rmse(fitted(p), t)
+    if after >= before:
+        raise InvalidArgument(f"the best logistic has RMSE {after:.4g}, no less than {before:.4g} without it")
+    return fitted
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """The best low and height (high − low) at one place, (centre, log slope).
+
+    `error` (n,) is what is left of y, `columns` (n, 2) its derivatives by the place, less what low and
+    height would take up of them; `mean` is that of the rising curve before it is scaled by height.
+    """
+
+    place: Vector
+    height: float
+    mean: float
+    cost: float
+    error: Vector
+    columns: Vector
+
+
+def _try(x: Vector, y: Vector, place: Vector) -> _Trial | None:
+    """None where no increasing logistic at this place is better than a constant."""
+    slope = np.exp(place[1])
+    share = 0.5 + 0.5 * np.tanh(slope * (x - place[0]) / 2)
+    centred = share - share.mean()
+    square = float(centred @ centred)
+    height = float(centred @ y) / square if square > 0 else 0.0
+    if height <= 0:
+        return None
+    rise = height * slope * share * (1 - share)
+    columns = np.stack([-rise, rise * (x - place[0])], 1)
+    columns -= columns.mean(0)
+    columns -= np.outer(centred, centred @ columns / square)
+    error = height * centred - y
+    return _Trial(place, height, float(share.mean()), float(error @ error), error, columns)
+
+
+def _descend(x: Vector, y: Vector, start: Vector) -> _Trial | None:
+    """The end of one descent; none where it does not converge."""
+    here, damping = _try(x, y, start), 1e-2
+    for _ in range(300):
+        # Either no step is small enough to do better, or only rounding is left.
+        if here is None or damping > 1e10 or here.cost <= 1e-24 * (y @ y):
+            return here
+        gradient = here.columns.T @ here.error
+        # A parameter at its bound stays there while the descent would lead it outside.
+        free = np.where(gradient > 0, here.place > _LOWEST, here.place < _HIGHEST)
+        columns = here.columns * free
+        normal = columns.T @ columns
+        step = np.linalg.solve(
+            normal + np.diag(np.where(free & (normal.diagonal() > 0), damping * normal.diagonal(), 1)),
+            gradient * free,
+        )
+        there = _try(x, y, np.clip(here.place - step, _LOWEST, _HIGHEST))
+        if there is None or there.cost >= here.cost:
+            damping *= 10
+            continue
+        if here.cost - there.cost <= 1e-10 * here.cost:
+            return there
+        here, damping = there, max(damping / 10, 1e-9)
+    return None
 
 
 def bootstrap_interval(

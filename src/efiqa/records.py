@@ -8,7 +8,8 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -80,6 +81,7 @@ MANIFEST_COLUMNS = tuple(field.name for field in fields(Row))
 SPLITS = ("train", "validation", "test")
 FORMATS = (".csv", ".jsonl", ".parquet")
 _TEXT = {"image", "status", "message", "split", "source", "group"}
+_NAMES: dict[type[Any], tuple[str, ...]] = {Prediction: COLUMNS, Row: MANIFEST_COLUMNS}
 
 
 def printable(path: str | os.PathLike[str]) -> str:
@@ -92,11 +94,26 @@ def read_table(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises RecordError for a file that cannot be read or breaks its format, with the line.
     """
+    for _, cells in read_places(path):
+        yield cells
+
+
+def read_places(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What read_table yields, each row after its place: `m.csv, line 3`, or `m.parquet, row 2`.
+
+    A line is one of the file, the header being the first; a row that goes over several is named by its
+    first. `columns` names those of a CSV without a header.
+    """
     kind = table_format(path)
-    try:
+    with _translated(path):
         if kind == ".parquet":
-            for batch in _pyarrow("pyarrow.parquet").ParquetFile(path).iter_batches():
-                yield from batch.to_pylist()
+            rows = (
+                cells
+                for batch in _pyarrow("pyarrow.parquet").ParquetFile(path).iter_batches()
+                for cells in batch.to_pylist()
+            )
+            for number, cells in enumerate(rows, 1):
+                yield f"{path}, row {number}", cells
             return
         with path.open(encoding="utf-8-sig", newline="") as file:
             if kind == ".jsonl":
@@ -107,21 +124,47 @@ def read_table(path: Path) -> Iterator[dict[str, Any]]:
                         raise RecordError(f"{path}, line {number}: not JSON ({error.msg})") from error
                     if not isinstance(cells, dict):
                         raise RecordError(f"{path}, line {number}: expected a JSON object, but got {cells!r}")
-                    yield cells
+                    yield f"{path}, line {number}", cells
                 return
-            reader = csv.DictReader(file, strict=True)
-            for cells in reader:
-                if None in cells or None in cells.values():
+            reader = csv.reader(file, strict=True)
+            names = columns or next(reader, ())
+            twice = [name for name, count in Counter(names).items() if name and count > 1]
+            if twice:
+                raise RecordError(f"{path}, line 1: two columns are named {twice[0]!r}")
+            first = reader.line_num + 1
+            for line_cells in reader:
+                place, first = f"{path}, line {first}", reader.line_num + 1
+                if not line_cells:  # an empty line
+                    continue
+                if len(line_cells) != len(names):
                     raise RecordError(
-                        f"{path}, line {reader.line_num}: not as many cells as the header has columns"
+                        f"{place}: not as many cells as the first line has, which is {len(names)}"
                     )
-                yield {name: cell for name, cell in cells.items() if cell != ""}
+                yield place, {name: cell for name, cell in zip(names, line_cells, strict=True) if cell}
+
+
+def column_names(path: Path) -> list[str]:
+    """The first line of a CSV, header or not; of another table the names in its first row.
+
+    Raises RecordError as read_table does.
+    """
+    if table_format(path) != ".csv":
+        return list(next(read_table(path), {}))
+    with _translated(path), path.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file, strict=True), [])
+
+
+@contextmanager
+def _translated(table: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RecordError(
-            f"{path} cannot be read: {error.strerror or error}", hint="a name that ends so is read as a table"
+            f"{table} cannot be read: {error.strerror or error}",
+            hint="a name that ends so is read as a table",
         ) from error
     except (ValueError, csv.Error) as error:  # not UTF-8, an open quote, or what pyarrow says of no Parquet
-        raise RecordError(f"{path} is not a whole {kind} table: {error}") from error
+        raise RecordError(f"{table} is not a whole {table.suffix.lower()} table: {error}") from error
 
 
 def table_format(path: Path) -> str:
@@ -137,20 +180,22 @@ def table_format(path: Path) -> str:
 
 def _typed(kind: type[Any], cells: dict[str, Any], where: str) -> Any:
     values: dict[str, Any] = {}
-    for field in fields(kind):
-        value = cells.get(field.name)
+    for name in _NAMES[kind]:
+        value = cells.get(name)
         if value is None:
             continue
-        if field.name in _TEXT:
-            values[field.name] = str(value)
+        if name in _TEXT:
+            values[name] = str(value)
             continue
         try:
             number = float(value)
         except (TypeError, ValueError) as error:
-            raise RecordError(f"{where}: {field.name} must be a number, but got {value!r}") from error
+            raise RecordError(f"{where}: {name} must be a number, but got {value!r}") from error
+        if isinstance(value, bool):  # what JSON and Parquet call true is 1.0 to float
+            raise RecordError(f"{where}: {name} must be a number, but got {value!r}")
         if not math.isfinite(number):
-            raise RecordError(f"{where}: {field.name} must be finite, but got {value!r}")
-        values[field.name] = int(number) if field.name == "face" else number
+            raise RecordError(f"{where}: {name} must be finite, but got {value!r}")
+        values[name] = int(number) if name == "face" else number
     if not values.get("image"):
         raise RecordError(f"{where}: the image column is missing or empty")
     return kind(**values)
@@ -162,30 +207,87 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
         yield _typed(Prediction, cells, f"{path}, row {number}")
 
 
-def read_manifest(path: Path) -> list[Row]:
-    """Rows of a manifest with `image` made a path from the working folder.
+def read_manifest(path: Path, *, check_files: bool = False) -> list[Row]:
+    """Rows of one manifest; see read_manifests."""
+    return read_manifests([path], check_files=check_files)
 
-    Raises RecordError for an unknown split, a label outside 0–1, a number that is none, or a group
-    that stands in two splits.
+
+def read_manifests(paths: Iterable[Path], *, check_files: bool = False) -> list[Row]:
+    """Rows of all manifests, in order, with `image` made a path from the working folder.
+
+    A manifest that is named twice counts twice. Over all of them a picture stands in one split, and so
+    does a group. Equal names are one group whatever manifest they stand in: copies and pseudo-labels keep
+    the group of their original, but nothing else of it, so no narrower rule would see a person of the
+    validation set come back in training. Two data sets that number their people alike are told apart
+    where they are indexed, by `--group-prefix`; groups that are file names have their folder's by themselves.
+
+    Raises RecordError, naming file, line and column, for a manifest without rows; a missing image; a
+    number that is none or not finite; an unknown split; a label of source `human` outside 0–1; a weight
+    below 0; half a square; one square of one picture with two labels in one manifest; a picture or group in
+    two splits, with both places; and with `check_files` for pictures that are not there, with their number.
     """
     rows: list[Row] = []
-    split_of: dict[str, str] = {}
-    for number, cells in enumerate(read_table(path), 1):
-        where = f"{path}, row {number}"
-        row: Row = _typed(Row, cells, where)
-        if row.split not in SPLITS:
-            raise RecordError(f"{where}: split must be one of {', '.join(SPLITS)}, but got {row.split!r}")
-        if row.source == "human" and row.score is not None and not 0 <= row.score <= 1:
+    pictures: dict[str, tuple[str, str]] = {}  # absolute path → split and where it was seen first
+    groups: dict[str, tuple[str, str]] = {}
+    for path in paths:
+        labelled: dict[tuple[object, ...], str] = {}
+        folder = str(path.parent)
+        empty = True
+        for where, cells in read_places(path):
+            empty = False
+            row: Row = _typed(Row, cells, where)
+            _check_row(row, where)
+            # As Path objects these two lines would take longer than all the rest.
+            row = replace(row, image=os.path.normpath(os.path.join(folder, row.image)))  # noqa: PTH118
+            picture = os.path.abspath(row.image)  # noqa: PTH100
+            square = (picture, row.x, row.y, row.width, row.height)
+            first = where if row.score is None else labelled.setdefault(square, where)
+            if first != where:
+                raise RecordError(
+                    f"{where}: image {row.image} has a label already, in {first}",
+                    hint="where people disagree, the mean of their ratings is the label",
+                )
+            _check_split(pictures, picture, "image", row, where)
+            if row.group:
+                _check_split(groups, row.group, "group", row, where)
+            rows.append(row)
+        if empty:
+            raise RecordError(f"{path} holds no rows")
+    if check_files:
+        missing = [picture for picture in pictures if not os.path.isfile(picture)]  # noqa: PTH113
+        if missing:
             raise RecordError(
-                f"{where}: score must be in 0–1, but got {row.score}",
-                hint="efiqa index --range LOW HIGH rescales ratings",
+                f"{pictures[missing[0]][1]}: image {printable(missing[0])} is not there"
+                f" ({len(missing):,} of {len(pictures):,} pictures are missing)",
+                hint="the image column is relative to its manifest; were the pictures, or it, moved?",
             )
-        if row.group and split_of.setdefault(row.group, row.split) != row.split:
-            raise RecordError(f"{where}: group {row.group!r} stands in two splits")
-        rows.append(replace(row, image=os.path.normpath(path.parent / row.image)))
-    if not rows:
-        raise RecordError(f"{path} holds no rows")
     return rows
+
+
+def _check_row(row: Row, where: str) -> None:
+    if row.split not in SPLITS:
+        raise RecordError(f"{where}: split must be one of {', '.join(SPLITS)}, but got {row.split!r}")
+    if row.source == "human" and row.score is not None and not 0 <= row.score <= 1:
+        raise RecordError(
+            f"{where}: score must be in 0–1, but got {row.score}",
+            hint="efiqa index --range LOW HIGH rescales ratings",
+        )
+    if row.weight < 0:
+        raise RecordError(f"{where}: weight must be 0 or more, but got {row.weight}")
+    if (row.x, row.y, row.width, row.height).count(None) not in (0, 4):
+        raise RecordError(f"{where}: x, y, width, height must all be given, or none of them")
+
+
+def _check_split(seen: dict[str, tuple[str, str]], key: str, column: str, row: Row, where: str) -> None:
+    split, first = seen.setdefault(key, (row.split, where))
+    if split != row.split:
+        raise RecordError(
+            f"{where}: {column} {getattr(row, column)!r} stands in two splits: "
+            f"{row.split} here, {split} in {first}",
+            hint="if they share only the name, index each data set with a --group-prefix of its own"
+            if column == "group"
+            else "index the pictures once, or with the same --seed and --validation",
+        )
 
 
 def write_manifest(path: Path, rows: Iterable[Row]) -> int:

@@ -18,12 +18,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from efiqa.card import METADATA_KEY, ModelCard
+from efiqa.card import CENTRE_RULE, METADATA_KEY, RESIZE_RULE, ModelCard
 from efiqa.errors import ImageError, ImageTooSmall, InvalidArgument, ModelError
 from efiqa.faces import Box, Detector, Face, face_crop, load_detector
-from efiqa.image import Image, Source, crop, load_image, resize
+from efiqa.image import Image, Source, crop, load_image, resize, resize_and_crop
 from efiqa.records import Prediction, printable
 from efiqa.sources import Named
+from efiqa.views import VIEWS
 
 Faces = Literal["all", "largest", "none"]
 
@@ -35,6 +36,10 @@ SCORE_DIGITS = 5
 """Digits kept of a score. Runtimes and processors differ from the sixth on."""
 
 
+RESIZE = {RESIZE_RULE: resize, CENTRE_RULE: resize_and_crop}
+"""What brings a picture to a model's input size, by the rule in its card."""
+
+
 class Scorer:
     """Scores faces with one model; safe to share between threads.
 
@@ -43,7 +48,11 @@ class Scorer:
     picture runs through the network alone, so its score depends on its bytes only: not on `threads`,
     `workers`, neighbours or order. On a CPU batching would not be faster.
 
-    Raises ModelError for a file that is no model, has no card, or contradicts it.
+    With `views`, names of `efiqa.views.VIEWS`, a score is the mean over the face crop itself and its
+    views, each run through the network, and a prediction's `spread` their (population) standard deviation.
+
+    Raises ModelError for a file that is no model, has no card, or contradicts it, InvalidArgument for an
+    unknown view.
     """
 
     def __init__(
@@ -53,12 +62,17 @@ class Scorer:
         detector: str | Detector = "blazeface",
         threads: int = 1,
         workers: int | None = None,
+        views: Sequence[str] = (),
     ) -> None:
         for name, value in (("threads", threads), ("workers", workers)):
             if value is not None and value < 1:
                 raise InvalidArgument(f"{name} must be at least 1, but got {value}")
+        for name in views:
+            if name not in VIEWS:
+                raise InvalidArgument(f"unknown view {name!r}", hint=f"there are {', '.join(VIEWS)}")
         self.threads = threads
         self.workers = workers or max(1, available_cores() // threads)
+        self.views = tuple(dict.fromkeys(views))
         self._detector = detector
         path = default_model() if model is None else Path(model)
         self._session, self.card, self.digest = _open(path, threads)
@@ -79,7 +93,7 @@ class Scorer:
         Raises ImageError for a picture that cannot be used, InvalidArgument for one that is none, ModelError
         where the model gives NaN or infinity.
         """
-        return self._run(_large_enough(load_image(image)))
+        return self._judge(_large_enough(load_image(image)))[0]
 
     def score_batch(self, images: Sequence[Source]) -> NDArray[np.float32]:
         """Scores of face crops as float32 (n,); raises as `score` does, at the first that cannot be used."""
@@ -139,7 +153,7 @@ class Scorer:
             message = f"{error}; {error.hint}" if error.hint else str(error)
             return [Prediction(name, status=status, message=message)]
         if faces == "none":
-            return [self._row(name, 0, self._run(loaded))]
+            return [self._row(name, 0, *self._judge(loaded))]
         found = self._detect().detect(loaded)
         if not found:
             return [
@@ -158,9 +172,8 @@ class Scorer:
         height, width = image.shape[:2]
         # Rounded before the crop is cut, so that a crop can be made again from the written row.
         box = Box(*(round(side, 1) for side in (face.box.x, face.box.y, face.box.width, face.box.height)))
-        row = self._row(
-            name, index, self._run(crop(image, face_crop(box, width, height, scale=self.card.crop_scale)))
-        )
+        cut = crop(image, face_crop(box, width, height, scale=self.card.crop_scale))
+        row = self._row(name, index, *self._judge(cut))
         size = max(box.width, box.height)
         return replace(
             row,
@@ -172,20 +185,29 @@ class Scorer:
             message=f"small face, {size:.0f} px: the score says little" if size < SMALL_FACE else "",
         )
 
-    def _row(self, name: str, index: int, score: float) -> Prediction:
+    def _row(self, name: str, index: int, score: float, spread: float | None) -> Prediction:
         population = self.card.population
         quality = None if population is None else round(population.percentile(score), 1)
-        return Prediction(name, index, "ok", score, quality)
+        return Prediction(name, index, "ok", score, quality, spread=spread)
+
+    def _judge(self, image: Image) -> tuple[float, float | None]:
+        """Mean score of a picture and its views, and their spread; none where it has no view."""
+        pictures = [image]
+        for name in self.views:
+            pictures += VIEWS[name](image, self.card.input_size)
+        scores = [self._run(picture) for picture in pictures]
+        spread = round(float(np.std(scores)), SCORE_DIGITS) if len(scores) > 1 else None
+        return round(float(np.mean(scores)), SCORE_DIGITS), spread
 
     def _run(self, image: Image) -> float:
-        pixels = np.ascontiguousarray(resize(image, self.card.input_size))[np.newaxis]
+        pixels = np.ascontiguousarray(RESIZE[self.card.resize](image, self.card.input_size))[np.newaxis]
         (scores,) = self._session.run(None, {self._input: pixels})
         score = float(scores[0])
         if not math.isfinite(score):
             raise ModelError(
                 f"the model {self.card.name} {self.card.version} gives {score}, which is no score"
             )
-        return round(score, SCORE_DIGITS)
+        return score
 
 
 def default_model() -> Path:

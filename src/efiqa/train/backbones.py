@@ -1,47 +1,43 @@
-"""Feature extractors by name: the only import of timm."""
+"""Feature extractors by name: the only import of timm, and of torchvision's networks."""
 
 from __future__ import annotations
 
 import difflib
 from types import MethodType
+from typing import Any
 
 import timm
 import torch
 from timm.models.edgenext import CrossCovarianceAttn, PositionalEncodingFourier
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models import swin_transformer
 
 from efiqa.errors import TrainingError
 
+TORCHVISION = {name: getattr(swin_transformer, name) for name in ("swin_t", "swin_s", "swin_b")}
+"""The published teacher is torchvision's `swin_b`; its names and numbers differ from timm's Swin."""
+PROBE_SIDE = 128
+"""Side of the blank picture that tells how many features a network gives."""
+
 
 def build_backbone(name: str) -> tuple[nn.Module, int]:
-    """A timm network without its classifier, and the number of features it gives.
+    """A network without its classifier, and the number of features it gives.
 
-    `network.forward_features` maps (n, 3, S, S) float to (n, features, h, w). Names are timm's.
-    `NAME:K` keeps only the stem and the first K stages of an EfficientNet-style network, so that a
-    student can be cut from its teacher's own trunk and start from the teacher's weights. The
+    `network.forward_features` maps (n, 3, S, S) float to (n, features, h, w), whatever the family. Names
+    are timm's, and torchvision's for swin_t, swin_s and swin_b. `NAME:K` keeps only the stem and the first
+    K stages of an EfficientNet-style network, `NAME:K.B` also the first B blocks of the next stage, so
+    that a student can be cut from its teacher's own trunk and start from the teacher's weights. The
     classifier head goes whole, its normalisation too: this is what gives the paper's student
     (`edgenext_xx_small`) its 1,179,641 parameters.
 
-    Raises TrainingError for an unknown name or a network that cannot be cut.
+    Raises TrainingError for an unknown name, a network that cannot be cut, or one made for one size only.
     """
-    family, _, stages = name.partition(":")
-    if not timm.is_model(family):
-        near = difflib.get_close_matches(family, timm.list_models(), n=3)
-        raise TrainingError(
-            f"timm has no network named {family!r}",
-            hint=f"did you mean {' or '.join(near)}?" if near else None,
-        )
-    network: nn.Module = timm.create_model(family, num_classes=0, pretrained=False)
+    family, _, cut = name.partition(":")
+    network = _network(family)
     removed = ["head", "classifier", "fc"]
-    if stages:
-        blocks = getattr(network, "blocks", None)
-        if not (stages.isdigit() and isinstance(blocks, nn.Sequential) and 0 < int(stages) < len(blocks)):
-            raise TrainingError(
-                f"{name!r}: cannot cut this network after stage {stages!r}",
-                hint="networks with `blocks`, such as tf_efficientnet_lite0:5, can be cut",
-            )
-        network.blocks = blocks[: int(stages)]
+    if cut:
+        _cut(network, name, cut)
         removed += ["conv_head", "bn2"]
     for part in removed:
         if hasattr(network, part):
@@ -51,16 +47,97 @@ def build_backbone(name: str) -> tuple[nn.Module, int]:
             module.forward = MethodType(_attention_in_four_dimensions, module)  # type: ignore[method-assign]
         elif isinstance(module, PositionalEncodingFourier):
             module.forward = MethodType(_positions_in_four_dimensions, module)  # type: ignore[method-assign]
-    return network, _feature_width(network)
+    try:
+        return network, _feature_width(network)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise TrainingError(
+            f"{name!r} takes pictures of one size only, and not of {PROBE_SIDE} px: {error}",
+            hint="choose a network that takes pictures of any size, as convolutional ones do",
+        ) from error
+
+
+def _network(family: str) -> nn.Module:
+    if family in TORCHVISION:
+        network: nn.Module = TORCHVISION[family](weights=None)
+        network.forward_features = MethodType(_torchvision_maps, network)  # type: ignore[assignment]
+        return network
+    if not timm.is_model(family):
+        near = difflib.get_close_matches(family, [*TORCHVISION, *timm.list_models()], n=3)
+        raise TrainingError(
+            f"there is no network named {family!r}",
+            hint=f"did you mean {' or '.join(near)}?" if near else "timm.list_models() names them",
+        )
+    network = _of_any_size(family)
+    network.timm_features = network.forward_features
+    network.forward_features = MethodType(_maps, network)  # type: ignore[assignment]
+    return network
+
+
+def _of_any_size(family: str) -> nn.Module:
+    """Attention networks are made for one input size unless told otherwise, each family in its own word."""
+    options: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
+    for option in options:
+        try:
+            network: nn.Module = timm.create_model(family, num_classes=0, pretrained=False, **option)
+        except TypeError:
+            continue
+        return network
+    return timm.create_model(family, num_classes=0, pretrained=False)
+
+
+def _cut(network: nn.Module, name: str, cut: str) -> None:
+    stages, _, extra = cut.partition(".")
+    blocks = getattr(network, "blocks", None)
+    fits = stages.isdigit() and isinstance(blocks, nn.Sequential) and 0 < int(stages) < len(blocks)
+    if fits and extra:
+        following = blocks[int(stages)]  # type: ignore[index]
+        fits = extra.isdigit() and 0 < int(extra) < len(following)
+    if not fits:
+        raise TrainingError(
+            f"{name!r}: cannot cut this network after stage {cut!r}",
+            hint="networks with `blocks`, such as tf_efficientnet_lite0:5, can be cut",
+        )
+    kept = list(blocks[: int(stages)])  # type: ignore[index]
+    if extra:
+        kept.append(following[: int(extra)])
+    network.blocks = nn.Sequential(*kept)
+
+
+def _torchvision_maps(self: nn.Module, x: Tensor) -> Tensor:
+    features: Tensor = self.norm(self.features(x))  # type: ignore[operator]
+    return features.permute(0, 3, 1, 2)
+
+
+def _maps(self: nn.Module, x: Tensor) -> Tensor:
+    """timm gives (n, C, h, w), (n, h, w, C) or (n, tokens, C) by family; here always the first."""
+    features: Tensor = self.timm_features(x)  # type: ignore[operator]
+    if features.ndim == 3:
+        features = features[:, getattr(self, "num_prefix_tokens", 0) :].transpose(1, 2).unsqueeze(3)
+    elif getattr(self, "output_fmt", "NCHW") == "NHWC":
+        features = features.permute(0, 3, 1, 2)
+    return features
 
 
 def _feature_width(network: nn.Module) -> int:
     was_training = network.training
     network.eval()
     with torch.no_grad():
-        features = network.forward_features(torch.zeros(1, 3, 64, 64))  # type: ignore[operator]
+        features = network.forward_features(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))  # type: ignore[operator]
     network.train(was_training)
     return int(features.shape[1])
+
+
+def stages_of(network: nn.Module) -> list[nn.Module]:
+    """The stem and each stage, from the input on. Raises TrainingError where they cannot be told apart."""
+    if hasattr(network, "conv_stem"):  # EfficientNet, MobileNet
+        stem = nn.ModuleList([network.conv_stem, network.bn1])  # type: ignore[list-item]
+        return [stem, *network.blocks]  # type: ignore[misc]
+    if hasattr(network, "stem") and hasattr(network, "stages"):  # EdgeNeXt, ConvNeXt
+        return [network.stem, *network.stages]  # type: ignore[list-item, misc]
+    raise TrainingError(
+        f"the stages of {type(network).__name__} are not known, so none can be frozen",
+        hint="set model.frozen = 0",
+    )
 
 
 def _attention_in_four_dimensions(self: CrossCovarianceAttn, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A run folder: `last.safetensors` (model, optimiser and position in one atomic file) and `log.jsonl`."""
+"""A run folder: `last.safetensors` and `best.safetensors`, each one atomic file, and `log.jsonl`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from efiqa.errors import OutputError, TrainingError
-from efiqa.train.model import QualityModel
-from efiqa.train.recipe import Recipe
+from efiqa.train.learner import Learner
+from efiqa.train.model import QualityModel, build_model
+from efiqa.train.recipe import Model, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,57 +33,79 @@ class Position:
     sources: list[dict[str, Any]]
     metrics: dict[str, Any]
     commit: str
+    best: float | None = None
+    """Highest validation SRCC so far."""
+    scaler: dict[str, Any] | None = None
+    """State of the fp16 loss scale."""
 
 
 class RunFolder:
     """One training run on disk.
 
-    Model and optimiser lie in one file, replaced at once, so a kill at any moment leaves either the
-    old state or the new one, and nothing is ever unpickled.
+    A checkpoint is one file, replaced at once, so a kill at any moment leaves either the old state or the
+    new one, and nothing is ever unpickled. `last` holds weights, their moving average, optimiser and
+    position; `best` only what is exported, from the validation with the highest SRCC so far.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.last = path / "last.safetensors"
+        self.best = path / "best.safetensors"
 
     def log(self, **values: object) -> None:
-        """Append one line to log.jsonl."""
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        """Append one line to log.jsonl. Raises OutputError where that fails (full disk)."""
+        path = self.path / "log.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
-    def save(self, model: QualityModel, optimizer: torch.optim.Optimizer, position: Position) -> None:
-        """Replace the checkpoint. Raises OutputError, and keeps the old one, where that fails (full disk)."""
-        tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    def save(
+        self,
+        learner: Learner,
+        average: Mapping[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        position: Position,
+    ) -> None:
+        """Replace `last`. Raises OutputError, and keeps the old one, where that fails (full disk)."""
+        tensors = dict(learner.state_dict())
+        tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.last.with_suffix(".partial")
-        try:
-            save_file(tensors, partial, metadata={"position": json.dumps(dataclasses.asdict(position))})
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            partial.replace(self.last)
-        except (OSError, SafetensorError) as error:
-            partial.unlink(missing_ok=True)
-            raise OutputError(f"{self.last} cannot be written: {error}") from error
+        _write(self.last, tensors, position)
 
-    def load(self) -> tuple[dict[str, Tensor], Position]:
-        """All tensors, named as in `save`, and the position. Raises TrainingError if there are none."""
+    def save_best(self, model: Mapping[str, Tensor], position: Position) -> None:
+        """Replace `best` with a model's weights alone; raises as `save` does."""
+        _write(self.best, {f"model.{name}": tensor for name, tensor in model.items()}, position)
+
+    def load(self, path: Path | None = None) -> tuple[dict[str, Tensor], Position]:
+        """All tensors of `last` (or `path`), named as in `save`, and the position. Raises TrainingError."""
         try:
-            with safe_open(self.last, framework="pt") as file:
+            with safe_open(path or self.last, framework="pt") as file:
                 position = Position(**json.loads(file.metadata()["position"]))
                 return {name: file.get_tensor(name) for name in file.keys()}, position  # noqa: SIM118
         except (OSError, SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
             raise TrainingError(
-                f"{self.path} holds no checkpoint of efiqa: {error}",
+                f"{path or self.path} holds no checkpoint of efiqa: {error}",
                 hint="expected last.safetensors from efiqa train",
             ) from error
 
+    def trained(self, path: Path | None = None) -> tuple[QualityModel, Position]:
+        """The model of a checkpoint, its moving average where there is one, in evaluation mode."""
+        tensors, position = self.load(path)
+        model = build_model(Model(**position.recipe["model"]))
+        model.load_state_dict(model_tensors(tensors))
+        return model.eval(), position
+
     def resume(
-        self, model: QualityModel, optimizer: torch.optim.Optimizer, recipe: Recipe
+        self,
+        learner: Learner,
+        average: dict[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
     ) -> Position | None:
-        """Restore the last checkpoint into `model` and `optimizer`; none if the folder is new.
+        """Restore `last` into `learner`, `average` and `optimizer`; none if the folder is new.
 
         Raises TrainingError if the folder holds a run of another recipe.
         """
@@ -94,7 +118,9 @@ class RunFolder:
                 f"(digest {position.digest}, now {recipe.digest()})",
                 hint="choose another folder, or remove this one",
             )
-        model.load_state_dict(model_tensors(tensors))
+        learner.load_state_dict({name: tensors[name] for name in learner.state_dict()})
+        for name, tensor in average.items():
+            tensor.copy_(tensors[f"average.{name}"])
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
@@ -104,11 +130,24 @@ class RunFolder:
         return position
 
 
-def model_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Only the model's tensors of a checkpoint, under the model's own names."""
-    return {
-        name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")
-    }
+def _write(path: Path, tensors: Mapping[str, Tensor], position: Position) -> None:
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(stored, partial, metadata={"position": json.dumps(dataclasses.asdict(position))})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {error}") from error
+
+
+def model_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Only the model's tensors of a checkpoint, averaged where they are, under the model's own names."""
+    plain = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    return plain | {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
 
 
 def current_commit() -> str:

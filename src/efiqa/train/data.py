@@ -1,96 +1,144 @@
-"""Batches for training: decode, crop, flip and degrade, each a pure function of (seed, step)."""
+"""Batches for training: decode, crop, flip and degrade, each crop a pure function of (seed, step, number)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from efiqa.degrade import KINDS, degrade
+from efiqa.degrade import degrade
 from efiqa.errors import ImageError, TrainingError
 from efiqa.image import Image, crop, resize
-from efiqa.records import Row, read_manifest
+from efiqa.records import Row, read_manifest, read_manifests
 from efiqa.sources import load_row
-from efiqa.train.recipe import Data
+from efiqa.train.recipe import Data, Recipe
+
+Judge = Callable[[NDArray[np.uint8]], tuple[Tensor, Tensor]]
+"""What a teacher does: crops uint8 (n, S, S, 3) → scores (n,), features (n, width)."""
 
 
-def read_rows(manifests: Sequence[str], split: str) -> list[Row]:
-    """All scored rows of one split. Raises TrainingError if there are none."""
-    rows = [row for name in manifests for row in read_manifest(Path(name))]
-    rows = [row for row in rows if row.split == split and row.score is not None]
-    if not rows:
-        raise TrainingError(f"no row with split {split!r} and a score in {', '.join(manifests)}")
-    return rows
+def read_rows(data: Data) -> tuple[list[Row], list[Row]]:
+    """The scored rows to learn from and those to validate on, checked together before anything starts.
+
+    Raises RecordError for a manifest that breaks its format, names a missing picture, or puts a picture or
+    a group on both sides; TrainingError for a side that has no scored row.
+    """
+    every = dict.fromkeys([*data.train, *data.validation])
+    read_manifests([Path(name) for name in every], check_files=True)
+    tables = {name: read_manifest(Path(name)) for name in every}
+
+    def scored(names: Sequence[str], split: str) -> list[Row]:
+        rows = [row for name in names for row in tables[name] if row.split == split and row.score is not None]
+        if names and not rows:
+            raise TrainingError(f"no row with split {split!r} and a score in {', '.join(names)}")
+        return rows
+
+    return scored(data.train, "train"), scored(data.validation, "validation")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Labelled pictures, then ladder pairs.
+    """Crops in this order: n labelled, d degraded (no label holds for them), p milder, p worse.
 
-    `image` is uint8 (n + 2p, crop, crop, 3): n labelled crops, then p milder, then p worse ones.
-    `score` is float32 (n,); `gap` float32 (p,), the difference of severities in 0–1.
+    `image` is uint8 (n + d + 2p, crop, crop, 3). `score` and `weight` are float32 (n,); `gap` float32 (p,),
+    the difference of severities in 0–1. `teacher_score` is float32 (n + d + 2p,) and `teacher_features`
+    (n + d + 2p, width), both with no rows where no teacher looks. `ids` are the pictures, (n + d + p,).
     """
 
     image: Tensor
     score: Tensor
+    weight: Tensor
     gap: Tensor
+    teacher_score: Tensor
+    teacher_features: Tensor
+    ids: tuple[str, ...]
     unreadable: tuple[str, ...]
 
 
-class Batches(Dataset[Batch]):
-    """Item k is the batch of step k, the same whoever asks and whenever.
+@dataclass(slots=True)
+class _Crops:
+    """What a batch gathers while it is made."""
 
-    So a resumed run goes on exactly where it stopped, and the number of workers changes nothing.
-    An unreadable picture is left out of its batch and named; nothing takes its place.
+    labelled: list[Image] = field(default_factory=list)
+    degraded: list[Image] = field(default_factory=list)
+    milder: list[Image] = field(default_factory=list)
+    worse: list[Image] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+class Batches(Dataset[Batch]):
+    """Item k is batch k, the same whoever asks and whenever.
+
+    So a resumed run goes on exactly where it stopped, and the number of loader processes changes nothing.
+    Each of `processes` training processes gets every so manieth crop of the same batch. An unreadable
+    picture is left out of its batch and named; nothing takes its place.
     """
 
-    def __init__(self, rows: Sequence[Row], data: Data, seed: int) -> None:
-        self.rows, self.data, self.seed = rows, data, seed
-        self.steps_per_epoch = max(1, len(rows) // data.batch)
-        self.ladder = [row for row in rows if row.score is not None and row.score >= data.ladder_min_score]
-        unknown = set(data.ladder_kinds) - set(KINDS)
-        if unknown:
-            raise TrainingError(f"unknown degradation {min(unknown)!r}", hint=f"known: {', '.join(KINDS)}")
-        if data.ladder_pairs and not self.ladder:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        recipe: Recipe,
+        *,
+        teacher: Judge | None = None,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.rows, self.data, self.ladder, self.seed = rows, recipe.data, recipe.ladder, recipe.run.seed
+        self.teacher, self.rank, self.processes = teacher, rank, processes
+        self.per_epoch = max(1, len(rows) // self.data.batch)
+        self.clean = [row for row in rows if row.score is not None and row.score >= self.ladder.min_score]
+        if self.ladder.pairs and not self.clean:
             raise TrainingError(
-                f"no training row has a score of at least {data.ladder_min_score} to degrade",
-                hint="lower data.ladder_min_score, or set data.ladder_pairs = 0",
+                f"no training row has a score of at least {self.ladder.min_score} to degrade",
+                hint="lower ladder.min_score, or set ladder.pairs = 0",
             )
         self._epoch, self._order = -1, np.empty(0, np.intp)
 
-    def __getitem__(self, step: int) -> Batch:
-        epoch, position = divmod(step, self.steps_per_epoch)
+    def __getitem__(self, number: int) -> Batch:
+        epoch, position = divmod(number, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = (
                 epoch,
                 np.random.default_rng([self.seed, epoch]).permutation(len(self.rows)),
             )
         chosen = self._order[position * self.data.batch : (position + 1) * self.data.batch]
-        generator = np.random.default_rng([self.seed, epoch, position])
-        crops: list[Image] = []
-        scores: list[float] = []
-        unreadable: list[str] = []
-        for index in chosen:
-            row = self.rows[index]
-            try:
-                crops.append(self._view(load_row(row), generator))
-                scores.append(float(row.score or 0.0))
-            except ImageError as error:
-                unreadable.append(f"{row.image}: {error}")
-        milder, worse, gaps = self._ladder_pairs(generator, unreadable)
-        if not crops:
-            raise TrainingError(f"no picture of a whole batch can be read, the first: {unreadable[0]}")
+        crops = _Crops()
+        for place in range(self.rank, len(chosen), self.processes):
+            self._add_view(crops, self.rows[chosen[place]], _generator(self.seed, number, 0, place))
+        for place in range(self.rank, self.ladder.pairs, self.processes):
+            self._add_pair(crops, _generator(self.seed, number, 1, place))
+        images = [*crops.labelled, *crops.degraded, *crops.milder, *crops.worse]
+        if not images and not crops.unreadable:
+            raise TrainingError(
+                f"a batch of {len(chosen)} rows leaves nothing for process {self.rank} of {self.processes}",
+                hint="start fewer processes, or raise data.batch",
+            )
+        if not images:
+            raise TrainingError(f"no picture of a whole batch can be read, the first: {crops.unreadable[0]}")
+        stack = np.stack(images)
+        teacher_score, teacher_features = (
+            (torch.empty(0), torch.empty(0, 0)) if self.teacher is None else self.teacher(stack)
+        )
         return Batch(
-            image=torch.from_numpy(np.stack([*crops, *milder, *worse])),
-            score=torch.tensor(scores, dtype=torch.float32),
-            gap=torch.tensor(gaps, dtype=torch.float32),
-            unreadable=tuple(unreadable),
+            image=torch.from_numpy(stack),
+            score=torch.tensor(crops.scores, dtype=torch.float32),
+            weight=torch.tensor(crops.weights, dtype=torch.float32),
+            gap=torch.tensor(crops.gaps, dtype=torch.float32),
+            teacher_score=teacher_score,
+            teacher_features=teacher_features,
+            ids=tuple(crops.ids),
+            unreadable=tuple(crops.unreadable),
         )
 
     def _window(self, image: Image, generator: np.random.Generator) -> Image:
@@ -108,40 +156,54 @@ class Batches(Dataset[Batch]):
             for full, part in zip(image.shape, sides, strict=False)
         )
         window = crop(image, (left, top, left + sides[1], top + sides[0]))
-        return window[:, ::-1] if generator.random() < 0.5 else window
+        return np.ascontiguousarray(window[:, ::-1] if generator.random() < 0.5 else window)
 
-    def _view(self, image: Image, generator: np.random.Generator) -> Image:
-        return resize(np.ascontiguousarray(self._window(image, generator)), self.data.crop)
+    def _at_some_size(self, window: Image, generator: np.random.Generator) -> Image:
+        """Users' faces come in all sizes: what is degraded may be larger or smaller than the input."""
+        side = round(self.data.crop * generator.uniform(0.7, 1.5))
+        return resize(window, side) if min(window.shape[:2]) > side else window
 
-    def _ladder_pairs(
-        self, generator: np.random.Generator, unreadable: list[str]
-    ) -> tuple[list[Image], list[Image], list[float]]:
-        milder: list[Image] = []
-        worse: list[Image] = []
-        gaps: list[float] = []
-        for _ in range(self.data.ladder_pairs):
-            row = self.ladder[int(generator.integers(len(self.ladder)))]
-            kind = str(generator.choice(self.data.ladder_kinds))
-            start = 0.0 if generator.random() < 0.3 else float(generator.uniform(0, 0.85))
-            end = min(1.0, start + float(generator.uniform(0.1, 0.35)))
-            seeds = generator.integers(0, 2**31, 2)
-            # Users' faces come in all sizes: what is degraded may be larger or smaller than the input.
-            side = round(self.data.crop * generator.uniform(0.7, 1.5))
-            try:
-                window = np.ascontiguousarray(self._window(load_row(row), generator))
-            except ImageError as error:
-                unreadable.append(f"{row.image}: {error}")
-                continue
-            if min(window.shape[:2]) > side:
-                window = resize(window, side)
-            milder.append(resize(degrade(window, kind, start, int(seeds[0])), self.data.crop))
-            worse.append(resize(degrade(window, kind, end, int(seeds[1])), self.data.crop))
-            gaps.append(end - start)
-        return milder, worse, gaps
+    def _add_view(self, crops: _Crops, row: Row, generator: np.random.Generator) -> None:
+        try:
+            window = self._window(load_row(row), generator)
+        except ImageError as error:
+            crops.unreadable.append(f"{row.image}: {error}")
+            return
+        crops.ids.append(row.image)
+        if generator.random() < self.data.degraded:
+            kind, severity = str(generator.choice(self.ladder.kinds)), float(generator.uniform(0.02, 1))
+            window = degrade(
+                self._at_some_size(window, generator), kind, severity, int(generator.integers(2**31))
+            )
+            crops.degraded.append(resize(window, self.data.crop))
+        else:
+            crops.labelled.append(resize(window, self.data.crop))
+            crops.scores.append(float(row.score or 0.0))
+            crops.weights.append(row.weight)
+
+    def _add_pair(self, crops: _Crops, generator: np.random.Generator) -> None:
+        row = self.clean[int(generator.integers(len(self.clean)))]
+        kind = str(generator.choice(self.ladder.kinds))
+        start = 0.0 if generator.random() < 0.3 else float(generator.uniform(0, 0.85))
+        end = min(1.0, start + float(generator.uniform(0.1, 0.35)))
+        seed = int(generator.integers(2**31))  # one for both: noise and occlusion differ in severity only
+        try:
+            window = self._at_some_size(self._window(load_row(row), generator), generator)
+        except ImageError as error:
+            crops.unreadable.append(f"{row.image}: {error}")
+            return
+        crops.ids.append(row.image)
+        crops.milder.append(resize(degrade(window, kind, start, seed), self.data.crop))
+        crops.worse.append(resize(degrade(window, kind, end, seed), self.data.crop))
+        crops.gaps.append(end - start)
+
+
+def _generator(seed: int, number: int, purpose: int, place: int) -> np.random.Generator:
+    return np.random.default_rng([seed, number, purpose, place])
 
 
 def loader(batches: Batches, first: int, last: int) -> Iterator[Batch]:
-    """Batches of steps first … last − 1, made ahead by `data.workers` processes."""
+    """Batches first … last − 1, made ahead by `data.workers` processes."""
     return iter(
         DataLoader(
             batches,

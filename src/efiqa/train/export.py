@@ -1,12 +1,10 @@
-"""Run folder → ONNX file with its card, parity proved through the real Scorer before the file appears."""
+"""Trained weights → ONNX file with its card, parity proved through the real Scorer before it appears."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import tempfile
 import tomllib
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +14,38 @@ import numpy as np
 import onnx
 import torch
 
-from efiqa.card import CROP_RULE, METADATA_KEY, RESIZE_RULE, ModelCard, Population, Source
-from efiqa.errors import ModelError, RecordError
+from efiqa.card import CENTRE_RULE, CROP_RULE, METADATA_KEY, RESIZE_RULE, ModelCard, Population, Source
+from efiqa.errors import InvalidArgument, ModelError, RecordError
 from efiqa.faces import CROP_SCALE
 from efiqa.records import Prediction, atomic
-from efiqa.scorer import SCORE_DIGITS, Scorer
-from efiqa.train.checkpoint import RunFolder, model_tensors
+from efiqa.scorer import RESIZE, SCORE_DIGITS, Scorer
+from efiqa.train.checkpoint import RunFolder, current_commit
+from efiqa.train.graph import to_onnx
 from efiqa.train.model import QualityModel
+from efiqa.train.published import load_published
 
 TOLERANCE = 1e-4
 """Largest difference allowed between PyTorch's plain forward in fp32 and the exported file in the Scorer."""
 
 TASK = "perceptual face image quality"
+_WHAT_IT_IS_NOT = (
+    "It speaks of what people see (sharpness, noise, compression, exposure, resolution), "
+    "not of how well a face recognition system will do with the face."
+)
 MEANING = (
     "An estimate of the mean opinion score that people would give this picture, rescaled to 0–1, "
-    "higher is better. It speaks of what people see (sharpness, noise, compression, exposure, resolution), "
-    "not of how well a face recognition system will do with the face."
+    f"higher is better. {_WHAT_IT_IS_NOT}"
+)
+PUBLISHED_MEANING = (
+    "Perceptual quality on the scale of the labels that the checkpoint's authors trained it with, nominally "
+    f"0–1, higher is better. {_WHAT_IT_IS_NOT}"
+)
+PUBLISHED_LICENCE = "as stated by the checkpoint's authors"
+PUBLISHED_LIMITS = (
+    "The file does not record what the checkpoint was trained on, nor whose labels these were.",
+    "How well it does has not been measured here.",
+    "The share of the picture around a face that it was trained with is unknown; crop_scale is efiqa's own.",
+    "Of a picture that is not square only the central square is judged.",
 )
 
 
@@ -67,56 +81,33 @@ def load_statement(path: Path) -> Statement:
     return Statement(**{**table, "limits": tuple(table.get("limits", ()))})
 
 
-def export(
-    run: Path, output: Path, statement: Statement, *, population: Population | None = None
-) -> ModelCard:
-    """Write `output` (ONNX, opset 18) and the card beside it; returns the card.
+def prepare(
+    source: Path, statement: Statement | None = None, *, population: Population | None = None
+) -> tuple[QualityModel, ModelCard]:
+    """The model of a run folder, or of a checkpoint file of the paper's authors, and its card.
+
+    A checkpoint file may go without a statement: its card then says what is not known.
+    Raises InvalidArgument for a run folder without a statement, TrainingError for a folder without a run,
+    ModelError for a file that is no such checkpoint.
+    """
+    if source.is_dir():
+        if statement is None:
+            raise InvalidArgument(
+                f"{source} is a run folder, and only a person can say what its model is called",
+                hint="--statement FILE, a TOML with name, version, licence and limits",
+            )
+        return _from_run(source, statement, population)
+    return _from_checkpoint(source, statement, population)
+
+
+def export(model: QualityModel, card: ModelCard, output: Path) -> None:
+    """Write `output` (ONNX, opset 18) and the card beside it.
 
     The graph takes uint8 (n, S, S, 3) and gives float32 (n,), has normalisation inside and no tensor
     above four dimensions. Random pictures run through the written file by `Scorer` and through
     PyTorch must agree to TOLERANCE, or ModelError is raised and nothing is written.
     """
-    tensors, position = RunFolder(run).load()
-    recipe = position.recipe
-    model = QualityModel(
-        recipe["model"]["backbone"], tuple(recipe["model"]["mean"]), tuple(recipe["model"]["std"])
-    )
-    model.load_state_dict(model_tensors(tensors))
-    model.eval()
-    size = int(recipe["data"]["size"])
-    terms = statement.terms or {}
-    card = ModelCard(
-        name=statement.name,
-        version=statement.version,
-        task=TASK,
-        meaning=MEANING,
-        backbone=recipe["model"]["backbone"],
-        input_size=size,
-        resize=RESIZE_RULE,
-        crop=CROP_RULE,
-        crop_scale=CROP_SCALE,
-        score_range=(0.0, 1.0),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        macs=count_macs(model, size),
-        licence=statement.licence,
-        trained_on=tuple(
-            Source(
-                name=item["manifest"],
-                rows=item["rows"],
-                labels=", ".join(f"{count} {name}" for name, count in item["labels"].items()),
-                digest=item["sha256"],
-                terms=terms.get(item["manifest"], "not stated"),
-            )
-            for item in position.sources
-        ),
-        measured={"validation while training": position.metrics, **(statement.measured or {})},
-        limits=statement.limits,
-        recipe=recipe,
-        recipe_digest=position.digest,
-        commit=position.commit,
-        population=population,
-    )
-    graph = _graph(model, size)
+    graph = to_onnx(model, card.input_size)
     onnx.helper.set_model_props(graph, {METADATA_KEY: card.to_json()})
     data = graph.SerializeToString()
     with tempfile.TemporaryDirectory() as folder:
@@ -127,59 +118,98 @@ def export(
         file.write(data)
     with atomic(output.with_suffix(".json")) as file:
         file.write(card.to_json())
-    return card
 
 
-def _graph(model: QualityModel, size: int) -> onnx.ModelProto:
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # Some versions of the exporter warn of changes to come in what they call themselves.
-        for category in (DeprecationWarning, FutureWarning):
-            warnings.simplefilter("ignore", category)
-        program = torch.onnx.export(
-            model,
-            (example,),
-            input_names=["image"],
-            output_names=["score"],
-            dynamic_shapes={"image": {0: torch.export.Dim("n")}},
-            opset_version=18,
-            dynamo=True,
-            verbose=False,
+def _from_run(
+    run: Path, statement: Statement, population: Population | None
+) -> tuple[QualityModel, ModelCard]:
+    model, position = RunFolder(run).trained()
+    recipe, terms = position.recipe, statement.terms or {}
+    sources = tuple(
+        Source(
+            name=item["manifest"],
+            rows=item["rows"],
+            labels=", ".join(f"{count} {name}" for name, count in item["labels"].items()),
+            digest=item["sha256"],
+            terms=terms.get(item["manifest"], "not stated"),
         )
-    if program is None:
-        raise ModelError("the exporter gave no graph")
-    graph = onnx.shape_inference.infer_shapes(program.model_proto)
-    for value in graph.graph.value_info:
-        if len(value.type.tensor_type.shape.dim) > 4:
-            raise ModelError(
-                f"tensor {value.name!r} has more than four dimensions, which several runtimes refuse"
-            )
-    del graph.graph.value_info[:]
-    for node in graph.graph.node:  # the exporter's notes name files of this machine
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for tensor in [*graph.graph.initializer, *graph.graph.input, *graph.graph.output]:
-        del tensor.metadata_props[:]
-    del graph.graph.metadata_props[:]
-    del graph.metadata_props[:]
-    return graph
+        for item in position.sources
+    )
+    statement = dataclasses.replace(
+        statement, measured={"validation while training": position.metrics, **(statement.measured or {})}
+    )
+    card = _card(
+        model,
+        statement,
+        meaning=MEANING,
+        backbone=recipe["model"]["backbone"],
+        input_size=int(recipe["data"]["size"]),
+        resize=RESIZE_RULE,
+        trained_on=sources,
+        recipe=recipe,
+        recipe_digest=position.digest,
+        commit=position.commit,
+        population=population,
+    )
+    return model, card
+
+
+def _from_checkpoint(
+    path: Path, statement: Statement | None, population: Population | None
+) -> tuple[QualityModel, ModelCard]:
+    published = load_published(path)
+    card = _card(
+        published.model,
+        statement or Statement(path.stem, "published", PUBLISHED_LICENCE, limits=PUBLISHED_LIMITS),
+        meaning=PUBLISHED_MEANING,
+        backbone=published.backbone,
+        input_size=published.size,
+        resize=CENTRE_RULE,
+        trained_on=(),
+        recipe={"origin": "a published checkpoint", "file": path.name, "sha256": published.digest},
+        recipe_digest="unknown",
+        commit=current_commit(),
+        population=population,
+    )
+    return published.model, card
+
+
+def _card(model: QualityModel, statement: Statement, *, input_size: int, **fields: Any) -> ModelCard:
+    return ModelCard(
+        name=statement.name,
+        version=statement.version,
+        task=TASK,
+        input_size=input_size,
+        crop=CROP_RULE,
+        crop_scale=CROP_SCALE,
+        score_range=(0.0, 1.0),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        macs=count_macs(model, input_size),
+        licence=statement.licence,
+        measured=statement.measured or {},
+        limits=statement.limits,
+        **fields,
+    )
 
 
 @torch.no_grad()
 def check_parity(model: QualityModel, scorer: Scorer) -> float:
-    """Largest difference of `model` in fp32 and `scorer` over 16 pictures; ModelError above TOLERANCE."""
+    """Largest difference of `model` in fp32 and `scorer` over 16 pictures; ModelError above TOLERANCE.
+
+    The pictures are square, tall and wide.
+    """
     generator = np.random.default_rng(0)
     size = scorer.card.input_size
     worst = 0.0
     for index in range(16):
         # From flat to noisy: smooth pictures are where quality models live, noise reaches every unit.
         coarse = generator.integers(0, 256, (2 + index, 2 + index, 3), dtype=np.uint8)
-        picture = np.repeat(np.repeat(coarse, size // len(coarse) + 1, 0), size // len(coarse) + 1, 1)[
-            :size, :size
-        ]
-        picture = np.ascontiguousarray(picture)
-        expected = float(model(torch.from_numpy(picture[np.newaxis]))[0])
+        length = size * (16 + index) // 16
+        picture = coarse.repeat(length // len(coarse) + 1, 0).repeat(size // len(coarse) + 1, 1)
+        picture = picture[:length, :size]
+        picture = picture.transpose(1, 0, 2) if index % 2 else picture
+        pixels = np.ascontiguousarray(RESIZE[scorer.card.resize](picture, size))
+        expected = float(model(torch.from_numpy(pixels[np.newaxis]))[0])
         worst = max(worst, abs(scorer.score(picture) - expected) - 0.5 * 10**-SCORE_DIGITS)
     if worst > TOLERANCE:
         raise ModelError(f"the exported model differs from PyTorch by {worst:.2e}, more than {TOLERANCE:.0e}")

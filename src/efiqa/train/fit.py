@@ -8,25 +8,31 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from efiqa.errors import ImageError, InvalidArgument, TrainingError
+from efiqa.errors import ImageError, InvalidArgument, MissingExtra, TrainingError
 from efiqa.image import Image, resize
 from efiqa.metrics import plcc, srcc
-from efiqa.records import Row
+from efiqa.records import Row, read_manifest
+from efiqa.scorer import available_cores
 from efiqa.sources import load_row
+from efiqa.train import parallel
 from efiqa.train.backbones import keep_depthwise_in_full_precision
 from efiqa.train.checkpoint import Position, RunFolder, current_commit
 from efiqa.train.data import Batch, Batches, count_sources, loader, read_rows
-from efiqa.train.losses import mse, plcc_loss, rank_loss
-from efiqa.train.model import QualityModel, load_start
+from efiqa.train.learner import Learner, losses
+from efiqa.train.model import QualityModel, build_model, load_start
 from efiqa.train.recipe import Optim, Recipe
+from efiqa.train.teacher import Teacher
 
 LOG_EVERY = 20
 
@@ -37,92 +43,251 @@ def fit(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> Po
     """Train what `recipe` asks for in `folder`, going on from its last checkpoint if there is one.
 
     The result depends on the recipe, the data and the machine's arithmetic only: a run that was
-    killed and resumed ends with the weights of an undisturbed one. `progress(step, steps, values)`
-    is called after every step.
+    killed and resumed ends with the weights of an undisturbed one. Under torchrun each process takes its
+    share of every batch; losses are over the whole batch, so the result is that of one process up to
+    rounding, where no layer looks at the batch by itself (batch normalisation does; on GPUs it is
+    synchronised). `progress(step, steps, values)` is called after every step, in the first process.
 
     Raises TrainingError where training cannot start or the loss is no longer finite, RecordError
     for a manifest that breaks its format, ModelError for start weights that do not fit, OutputError
     for a checkpoint that cannot be written.
     """
-    torch.manual_seed(recipe.run.seed)
-    rows = read_rows(recipe.data.train, "train")
-    validation = read_rows(recipe.data.validation, "validation") if recipe.data.validation else []
-    batches = Batches(rows, recipe.data, recipe.run.seed)
-    steps = max(1, round(recipe.optim.epochs * batches.steps_per_epoch))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = QualityModel(recipe.model.backbone, recipe.model.mean, recipe.model.std)
-    started = load_start(model, Path(recipe.model.start)) if recipe.model.start else "random start"
-    if device.type == "cpu":
-        keep_depthwise_in_full_precision(model)
-        keep_freed_memory()
-    # Without channels-last, EdgeNeXt is 5 to 15 times slower on a CPU.
-    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(_groups(model, recipe.optim), lr=recipe.optim.lr)
-    run = RunFolder(folder)
-    position = run.resume(model, optimizer, recipe)
-    folder.mkdir(parents=True, exist_ok=True)
-    commit, sources = current_commit(), describe(recipe.data.train)
-    if position is None:
-        position = Position(0, 0, recipe.to_dict(), recipe.digest(), sources, {}, commit)
-        run.log(event="start", rows=len(rows), sources=count_sources(rows), steps=steps, weights=started)
-    elif position.sources != sources:
-        raise TrainingError(
-            f"{folder} holds a run of other data: a manifest has changed since it began",
-            hint="choose another folder, or remove this one",
-        )
-    else:
-        run.log(event="resume", step=position.step)
+    with parallel.process_group() as (rank, processes), contextlib.ExitStack() as stack:
+        torch.manual_seed(recipe.run.seed)
+        rows, validation = read_rows(recipe.data)
+        teacher = None
+        if recipe.distil.teachers:
+            teacher = Teacher(recipe.distil.teachers, recipe.data.crop, folder)
+            stack.callback(teacher.close)
+        batches = Batches(rows, recipe, teacher=teacher, rank=rank, processes=processes)
+        loop = _Loop(recipe, folder, batches, validation, teacher, rank, processes)
+        stack.callback(loop.close)
+        return loop.run(progress)
 
-    seen, metrics = position.seen, position.metrics
-    unreadable: set[str] = set()
-    saved_at = logged_at = time.monotonic()
-    seen_at_log = seen
-    model.train()
-    for step, batch in enumerate(loader(batches, position.step, steps), position.step):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe.optim, step, steps)
-        optimizer.zero_grad(set_to_none=True)
-        losses = _losses(model, batch, recipe, device)
-        _must_be_finite("loss", losses["loss"], step)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip)
-        # Not only the loss: one step along a gradient that is not finite ruins every weight.
-        _must_be_finite("gradient", norm, step)
-        optimizer.step()
-        seen += len(batch.image)
-        if new := set(batch.unreadable) - unreadable:
-            unreadable |= new
-            run.log(event="unreadable", step=step, count=len(unreadable), pictures=sorted(new))
-        done, now = step + 1, time.monotonic()
-        values: dict[str, Any] = {name: round(value.item(), 5) for name, value in losses.items()}
-        if done % LOG_EVERY == 0 or done == steps:
-            rate = (seen - seen_at_log) / max(now - logged_at, 1e-9)
-            run.log(
-                step=done,
-                epoch=round(done / batches.steps_per_epoch, 3),
-                images_per_s=round(rate, 1),
-                **values,
+
+class _Loop:
+    """State of one run: built once, then `run`."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        batches: Batches,
+        validation: Sequence[Row],
+        teacher: Teacher | None,
+        rank: int,
+        processes: int,
+    ) -> None:
+        self.recipe, self.batches, self.validation, self.first = recipe, batches, validation, rank == 0
+        self.device = parallel.device()
+        self.accumulate = recipe.optim.accumulate
+        self.steps_per_epoch = max(1, batches.per_epoch // self.accumulate)
+        self.steps = recipe.optim.steps or max(1, round(recipe.optim.epochs * self.steps_per_epoch))
+        model = build_model(recipe.model)
+        started = load_start(model, recipe.model.start) if recipe.model.start else "random start"
+        self.learner = Learner(model, recipe, teacher.width if teacher else 0)
+        if self.device.type == "cpu":
+            keep_depthwise_in_full_precision(model)
+            keep_freed_memory()
+        elif processes > 1:
+            self.learner = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)  # type: ignore[no-untyped-call]
+        # Without channels-last, EdgeNeXt is 5 to 15 times slower on a CPU.
+        self.learner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module: nn.Module = DistributedDataParallel(self.learner) if processes > 1 else self.learner
+        self.processes = processes
+        self.average = (
+            {name: tensor.clone() for name, tensor in self.learner.model.state_dict().items()}
+            if recipe.optim.ema
+            else {}
+        )
+        self.optimizer = torch.optim.AdamW(_groups(self.learner, recipe.optim), lr=recipe.optim.lr)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.run.precision == "fp16")
+        self.folder = RunFolder(folder)
+        sources = describe(recipe.data.train)
+        found = self.folder.resume(self.learner, self.average, self.optimizer, recipe)
+        folder.mkdir(parents=True, exist_ok=True)
+        if found is None:
+            self.position = Position(0, 0, recipe.to_dict(), recipe.digest(), sources, {}, current_commit())
+            self.log(
+                event="start",
+                rows=len(batches.rows),
+                sources=count_sources(batches.rows),
+                steps=self.steps,
+                weights=started,
+                teachers=teacher.digests if teacher else [],
+                processes=processes,
             )
-            logged_at, seen_at_log = now, seen
-        epoch_ended = done % batches.steps_per_epoch == 0 or done == steps
-        if epoch_ended and validation:
-            metrics = evaluate(model, validation, recipe)
-            run.log(step=done, event="validation", **metrics)
-        if epoch_ended or now - saved_at > recipe.run.checkpoint_seconds:
-            position = Position(done, seen, recipe.to_dict(), recipe.digest(), sources, metrics, commit)
-            run.save(model, optimizer, position)
-            saved_at = now
-        if progress is not None:
-            progress(done, steps, values | {f"validation {name}": value for name, value in metrics.items()})
-    return position
+        elif found.sources != sources:
+            raise TrainingError(
+                f"{folder} holds a run of other data: a manifest has changed since it began",
+                hint="choose another folder, or remove this one",
+            )
+        else:
+            self.position = found
+            self.scaler.load_state_dict(found.scaler or {})
+            self.log(event="resume", step=found.step)
+        self.board = _tensorboard(folder) if recipe.run.tensorboard and self.first else None
 
+    def log(self, **values: object) -> None:
+        if self.first:
+            self.folder.log(**values)
 
-def _must_be_finite(name: str, value: Tensor, step: int) -> None:
-    if not math.isfinite(value.item()):
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+    def run(self, progress: Progress | None) -> Position:
+        start = self.position.step
+        queue = loader(self.batches, start * self.accumulate, self.steps * self.accumulate)
+        seen, metrics = self.position.seen, self.position.metrics
+        unreadable: set[str] = set()
+        saved_at = logged_at = time.monotonic()
+        seen_at_log, waited, rate = seen, 0.0, 0.0
+        if start == 0 and self.recipe.run.validate_first and self.validation:
+            before = self._validate()
+            self.log(step=0, event="validation", **before)
+        self.learner.train()
+        for step in range(start, self.steps):
+            asked = time.monotonic()
+            group = [next(queue) for _ in range(self.accumulate)]
+            waited += time.monotonic() - asked
+            terms = self._step(group, step)
+            seen += sum(len(batch.image) for batch in group) * self.processes
+            if new := {text for batch in group for text in batch.unreadable} - unreadable:
+                unreadable |= new
+                self.folder.log(event="unreadable", step=step, count=len(unreadable), pictures=sorted(new))
+            done, now = step + 1, time.monotonic()
+            values: dict[str, Any] = {name: round(value, 5) for name, value in terms.items()}
+            if done % LOG_EVERY == 0 or done == self.steps:
+                rate = round((seen - seen_at_log) / max(now - logged_at, 1e-9), 1)
+                waiting = round(waited / max(now - logged_at, 1e-9), 3)
+                epoch = round(done / self.steps_per_epoch, 3)
+                self.log(step=done, epoch=epoch, images_per_s=rate, waiting_for_data=waiting, **values)
+                self._plot(done, {**values, "images_per_s": rate, "waiting_for_data": waiting})
+                logged_at, seen_at_log, waited = now, seen, 0.0
+            epoch_ended = done % self.steps_per_epoch == 0 or done == self.steps
+            best = False
+            if epoch_ended and self.validation:
+                metrics = self._validate()
+                self.log(step=done, event="validation", **metrics)
+                self._plot(done, {f"validation_{k}": v for k, v in metrics.items() if not isinstance(v, str)})
+                highest = -1.0 if self.position.best is None else self.position.best
+                best = metrics.get("srcc", -1.0) > highest
+            if epoch_ended or now - saved_at > self.recipe.run.checkpoint_seconds:
+                self._save(done, seen, metrics, best)
+                saved_at = time.monotonic()
+                # Validating and saving are not training: they would make the rate look low.
+                logged_at, seen_at_log, waited = saved_at, seen, 0.0
+            if progress is not None and self.first:
+                shown = values | ({"images/s": rate} if rate else {})
+                progress(done, self.steps, shown | {f"validation {k}": v for k, v in metrics.items()})
+        return self.position
+
+    def _step(self, group: Sequence[Batch], step: int) -> dict[str, float]:
+        """One update of the weights; returns the mean of each term over the group."""
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = learning_rate(self.recipe.optim, step, self.steps, self.steps_per_epoch)
+        self.optimizer.zero_grad(set_to_none=True)
+        # Stochastic depth draws from it; so a resumed step draws what it would have drawn undisturbed.
+        torch.manual_seed(_seed(self.recipe.run.seed, step, parallel.place()[0]))
+        total: dict[str, float] = {}
+        for number, batch in enumerate(group):
+            last = number == len(group) - 1
+            waiting = contextlib.nullcontext() if last else _unsynchronised(self.module)
+            with waiting:
+                with _precision(self.recipe, self.device):
+                    scores, features = self.module(batch.image.to(self.device, non_blocking=True))
+                terms = losses(scores, features, batch, self.recipe)
+                self._must_be_finite("loss", terms["loss"], step, group)
+                # Each process holds its share of the gradient of the whole; averaging them would divide it.
+                share = terms["loss"] * self.processes / len(group)
+                self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
+            for name, value in terms.items():
+                total[name] = total.get(name, 0.0) + value.item() / len(group)
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.recipe.optim.clip)
+        # Not only the loss: one step along a gradient that is not finite ruins every weight. With a loss
+        # scale such a step is left out, and the scale falls.
+        if not self.scaler.is_enabled():
+            self._must_be_finite("gradient", norm, step, group)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average:
+            _update_average(self.average, self.learner.model, self.recipe.optim.ema, step)
+        return total
+
+    def _must_be_finite(self, name: str, value: Tensor, step: int, group: Sequence[Batch]) -> None:
+        if math.isfinite(value.item()):
+            return
+        ids = [picture for batch in group for picture in batch.ids]
+        self.folder.log(event="not finite", step=step, what=name, pictures=ids)
         raise TrainingError(
-            f"the {name} is {value.item()} at step {step}; the last good checkpoint is kept",
-            hint='a smaller optim.lr or run.precision = "fp32" usually helps',
+            f"the {name} is {value.item()} at step {step}; the last good checkpoint is kept. "
+            f"The batch: {', '.join(ids[:3])}{f' and {len(ids) - 3} more' if len(ids) > 3 else ''}",
+            hint='a smaller optim.lr or run.precision = "fp32" usually helps; log.jsonl names them all',
         )
+
+    def _validate(self) -> dict[str, Any]:
+        """Metrics of the moving average where there is one, of the weights themselves otherwise."""
+        model = self.learner.model
+        kept = {name: tensor.clone() for name, tensor in model.state_dict().items()} if self.average else {}
+        if self.average:
+            model.load_state_dict(self.average)
+        metrics = evaluate(model, self.validation, self.recipe)
+        if kept:
+            model.load_state_dict(kept)
+        self.learner.train()
+        return metrics
+
+    def _save(self, step: int, seen: int, metrics: dict[str, Any], best: bool) -> None:
+        self.position = replace(
+            self.position,
+            step=step,
+            seen=seen,
+            metrics=metrics,
+            best=metrics["srcc"] if best else self.position.best,
+            scaler=self.scaler.state_dict() or None,
+        )
+        if not self.first:
+            return
+        self.folder.save(self.learner, self.average, self.optimizer, self.position)
+        if best:
+            self.folder.save_best(self.average or self.learner.model.state_dict(), self.position)
+
+    def _plot(self, step: int, values: dict[str, Any]) -> None:
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtra("tensorboard", extra="train") from error
+    return SummaryWriter(str(folder))
+
+
+def _unsynchronised(module: nn.Module) -> contextlib.AbstractContextManager[object]:
+    """Gradients of all but a step's last batch add up in each process before they are exchanged."""
+    if isinstance(module, DistributedDataParallel):
+        return module.no_sync()
+    return contextlib.nullcontext()
+
+
+@torch.no_grad()
+def _update_average(average: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
+    """average ← decay · average + (1 − decay) · weights; early on with less decay, to forget the start."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            average[name].lerp_(tensor, 1 - decay)
+        else:
+            average[name].copy_(tensor)
 
 
 def keep_freed_memory() -> None:
@@ -140,88 +305,94 @@ def keep_freed_memory() -> None:
         mallopt(top_pad, 2**28)
 
 
-def learning_rate(optim: Optim, step: int, steps: int) -> float:
-    """Linear warm-up from 0, then a half cosine to 0 at the last step."""
+def learning_rate(optim: Optim, step: int, steps: int, steps_per_epoch: int) -> float:
+    """Linear warm-up from 0, then a half cosine to 0 at the last step, or a tenth every `decay_epochs`."""
     warmup = max(1, round(optim.warmup * steps))
     if step < warmup:
         return optim.lr * (step + 1) / warmup
+    if optim.schedule == "step":
+        return float(optim.lr * 0.1 ** (step // max(1, round(optim.decay_epochs * steps_per_epoch))))
     return optim.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def _groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
+def _groups(module: nn.Module, optim: Optim) -> list[dict[str, Any]]:
     """Weight decay for matrices and kernels only; biases and normalisation go without."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return [
-        {"params": matrices, "weight_decay": optim.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for p in learnt if p.ndim > 1], "weight_decay": optim.weight_decay},
+        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
     ]
 
 
-def _losses(model: QualityModel, batch: Batch, recipe: Recipe, device: torch.device) -> dict[str, Tensor]:
-    with _precision(recipe, device):
-        scores = model(batch.image.to(device, non_blocking=True))
-    target, gap = batch.score.to(device), batch.gap.to(device)
-    labelled, milder, worse = scores.split([len(target), len(gap), len(gap)])
-    terms = {"mse": mse(labelled, target), "plcc": plcc_loss(labelled, target)}
-    if len(gap):
-        terms["rank"] = rank_loss(milder, worse, recipe.loss.margin * gap)
-    weights = {"mse": recipe.loss.mse, "plcc": recipe.loss.plcc, "rank": recipe.loss.rank}
-    total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
-    return {"loss": total, **terms}
-
-
 def _precision(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.run.precision == "bf16")
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    kind = kinds[recipe.run.precision]
+    return torch.autocast(device.type, kind, enabled=kind != torch.float32)
 
 
 @torch.no_grad()
 def evaluate(model: QualityModel, rows: Sequence[Row], recipe: Recipe) -> dict[str, Any]:
-    """SRCC and PLCC over whole pictures at the finished model's input size, as users will score them."""
+    """SRCC and PLCC over whole pictures at the finished model's input size, as users will score them.
+
+    Under torchrun each process scores its share; the pairs are put together by the row they belong to.
+    """
     device = next(model.parameters()).device
-    pictures: list[Image] = []
-    scores: list[float] = []
-    labels: list[float] = []
-    unreadable = 0
-    was_training = model.training
     model.eval()
+    found: list[Any] = []
+    pictures: list[Image] = []
+    places: list[int] = []
 
     def flush() -> None:
         with _precision(recipe, device):
-            scores.extend(model(torch.from_numpy(np.stack(pictures)).to(device)).tolist())
+            scores = model(torch.from_numpy(np.stack(pictures)).to(device)).tolist()
+        found.extend(zip(places, scores, strict=True))
         pictures.clear()
+        places.clear()
 
-    for row in rows:
-        try:
-            pictures.append(resize(load_row(row), recipe.data.size))
-        except ImageError:
-            unreadable += 1
+    for place, picture in _pictures(rows, recipe.data.size):
+        if picture is None:
             continue
-        labels.append(float(row.score or 0.0))
+        pictures.append(picture)
+        places.append(place)
         if len(pictures) == 32:
             flush()
     if pictures:
         flush()
-    model.train(was_training)
+    scores = dict(sorted(parallel.gather_objects(found)))
+    labels = [float(rows[place].score or 0.0) for place in scores]
     try:
         agreement: dict[str, Any] = {
-            "srcc": round(srcc(scores, labels), 4),
-            "plcc": round(plcc(scores, labels), 4),
+            "srcc": round(srcc(list(scores.values()), labels), 4),
+            "plcc": round(plcc(list(scores.values()), labels), 4),
         }
     except InvalidArgument as error:
         agreement = {"note": str(error)}
-    return {**agreement, "n": len(labels), "unreadable": unreadable}
+    return {**agreement, "n": len(labels), "unreadable": len(rows) - len(labels)}
+
+
+def _pictures(rows: Sequence[Row], size: int) -> Iterator[tuple[int, Image | None]]:
+    """This process's share of the rows' pictures, decoded ahead; none for one that cannot be read."""
+
+    def load(place: int) -> tuple[int, Image | None]:
+        try:
+            return place, resize(load_row(rows[place]), size)
+        except ImageError:
+            return place, None
+
+    rank, processes = parallel.place()
+    own = range(rank, len(rows), processes)
+    with ThreadPoolExecutor(available_cores()) as pool:
+        for first in range(0, len(own), 64):  # no more than this many decoded pictures wait
+            yield from pool.map(load, own[first : first + 64])
 
 
 def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
-    """Name, rows, sources and SHA-256 of each manifest, for the card."""
-    return [
-        {
-            "manifest": Path(name).name,
-            "rows": len(rows),
-            "labels": count_sources(rows),
-            "sha256": hashlib.sha256(Path(name).read_bytes()).hexdigest()[:16],
-        }
-        for name in dict.fromkeys(manifests)
-        for rows in [read_rows([name], "train")]
-    ]
+    """Name, rows to learn from, their sources and SHA-256 of each manifest, for the card."""
+    found = []
+    for name in dict.fromkeys(manifests):
+        rows = [row for row in read_manifest(Path(name)) if row.split == "train" and row.score is not None]
+        digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()[:16]
+        found.append(
+            {"manifest": Path(name).name, "rows": len(rows), "labels": count_sources(rows), "sha256": digest}
+        )
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -10,24 +11,41 @@ VARIANCE_FLOOR = 1e-5
 than 0.001; without it the gradient grows past 1e6 where predictions are nearly constant."""
 
 
-def mse(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error."""
-    return functional.mse_loss(prediction, target)
+def mse(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean squared error; with `weight` (n,) the weighted mean."""
+    squared = (prediction - target).square()
+    return squared.mean() if weight is None else (squared * _shares(weight)).sum()
 
 
-def plcc_loss(prediction: Tensor, target: Tensor) -> Tensor:
+def plcc_loss(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """(2(1 − ρ) + (1 − ρ²)) / 8 with ρ Pearson's correlation over the batch (arXiv 2507.15709).
 
-    0 at ρ = 1, 1/2 at ρ = −1. A batch of one has no correlation and gives 0 with a zero gradient;
-    constant predictions or targets count as ρ = 0 and keep a bounded gradient.
+    0 at ρ = 1, 1/2 at ρ = −1. With `weight` (n,), ρ is the weighted correlation. A batch of one has no
+    correlation and gives 0 with a zero gradient; constant predictions or targets count as ρ = 0 and
+    keep a bounded gradient.
     """
     if prediction.numel() < 2:
         return prediction.sum() * 0.0
-    p = prediction - prediction.mean()
-    t = target - target.mean()
-    variance = (p.square().mean() + VARIANCE_FLOOR) * (t.square().mean() + VARIANCE_FLOOR)
-    rho = (p * t).mean() / variance.sqrt()
+    share = _shares(torch.ones_like(prediction) if weight is None else weight)
+    p = prediction - (share * prediction).sum()
+    t = target - (share * target).sum()
+    variance = ((share * p.square()).sum() + VARIANCE_FLOOR) * ((share * t.square()).sum() + VARIANCE_FLOOR)
+    rho = (share * p * t).sum() / variance.sqrt()
     return (2 * (1 - rho) + (1 - rho.square())) / 8
+
+
+def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of (n, width) features, each picture's brought to mean 0 and variance 1.
+
+    So no single large feature decides, and the scale of the teacher's network does not matter.
+    """
+    width = teacher.shape[1:]
+    return functional.mse_loss(functional.layer_norm(student, width), functional.layer_norm(teacher, width))
+
+
+def _shares(weight: Tensor) -> Tensor:
+    """Weights that add up to 1; all zero where nothing counts."""
+    return weight / weight.sum().clamp(min=1e-12)
 
 
 def rank_loss(better: Tensor, worse: Tensor, margin: Tensor) -> Tensor:

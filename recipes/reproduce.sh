@@ -1,0 +1,115 @@
+#!/bin/sh
+# The whole study, from rated pictures to the student and its table of results.
+#
+#   recipes/reproduce.sh [small|paper] [--tiny] [--rounds=N] [--until=STAGE]
+#
+# small   two CPU cores and the data in ../shared (the default); times stand in the recipes
+# paper   the published setting: Swin-B at 448, EdgeNeXt-XXS at 352, GPUs; see recipes/paper/data.sh
+# --tiny  either world in a minute or two on random pictures, to prove that every step works:
+#         ends with an error unless the student ranks a degradation that it was taught
+# --rounds=N      rounds of self-training (1)
+# --until=STAGE   stop after teacher, teacher_plus or student
+#
+# The five stages (arXiv 2507.15709): teacher T on L; T labels U1; T+ on L and U1(T); T+ labels U2;
+# student on L, U1(T) and U2(T+). A stage whose inputs have not changed since it was done is skipped; one
+# that was interrupted goes on where it stopped. GPUS=4 trains on four.
+set -euf
+cd "$(dirname "$0")/.."
+
+world=small tiny="" rounds=1 until=end
+for argument; do
+    case $argument in
+        small | paper) world=$argument ;;
+        --tiny) tiny=-tiny ;;
+        --rounds=*) rounds=${argument#*=} ;;
+        --until=*) until=${argument#*=} ;;
+        *) sed -n '2,15p' "$0" >&2; exit 2 ;;
+    esac
+done
+runs=runs/$world$tiny
+recipes=recipes/$world
+mkdir -p "$runs/.stages"
+scripts/setup all
+python=.venv/bin/python
+efiqa="$python -m efiqa"
+trainer=$efiqa
+[ "${GPUS:-1}" -gt 1 ] && trainer="$python -m torch.distributed.run --standalone --nproc-per-node $GPUS -m efiqa"
+
+# stage OUTPUT "INPUT FILES" COMMAND…: run COMMAND unless OUTPUT was made by it from the same contents.
+stage() {
+    output=$1 inputs=$2; shift 2
+    stamp=$runs/.stages/$(echo "$output" | tr / _)
+    digest=$($python -c 'import hashlib, pathlib, sys
+state = hashlib.sha256(sys.argv[1].encode())
+for name in sys.argv[2:]: state.update(pathlib.Path(name).read_bytes())
+print(state.hexdigest())' "$*" $inputs)
+    if [ -e "$output" ] && [ "$(cat "$stamp.done" 2>/dev/null)" = "$digest" ]; then
+        echo "= $output"
+        return
+    fi
+    # What another command or other inputs have begun is of no use; what this one has begun, it goes on with.
+    [ "$(cat "$stamp.begun" 2>/dev/null)" = "$digest" ] || rm -rf "$output" "${output%.*}"
+    echo "$digest" > "$stamp.begun"
+    echo "> $output   ($(date '+%H:%M:%S'))"
+    "$@"
+    echo "$digest" > "$stamp.done"
+}
+
+until_stage() { if [ "$until" = "$1" ]; then echo "stopped after $1, as asked"; exit 0; fi; }
+
+train() { # train RUN RECIPE "MANIFESTS" [--set …]: a run folder, and in it the model
+    run=$runs/$1 recipe=$recipes/$2 manifests=$3; shift 3
+    names=""
+    for name in $manifests; do names="$names,\"$runs/$name.csv\""; done
+    files=$(for name in $manifests; do echo "$runs/$name.csv"; done)
+    stage "$run" "$recipe $files ${teacher:+$runs/$teacher/last.safetensors}" \
+        $trainer train "$recipe" -o "$run" --set "data.train=[${names#,}]" \
+        --set "data.validation=[\"$runs/L.csv\"]" $smaller "$@"
+    statement=${recipe%.toml}.card.toml
+    stage "$run/model.onnx" "$run/last.safetensors $statement" \
+        $efiqa export "$run" -o "$run/model.onnx" --statement "$statement"
+}
+
+pseudo_label() { # pseudo_label SET TEACHER NAME: NAME.csv, calibrated on L's training rows, weighted by agreement
+    model=$runs/$2/model.onnx
+    for set in L "$1"; do
+        stage "$runs/$set.$2.csv" "$model $runs/$set.csv" \
+            $efiqa score "$runs/$set.csv" -m "$model" --faces none --views "$views" -o "$runs/$set.$2.csv" --resume
+    done
+    stage "$runs/$3.csv" "$model $runs/$1.$2.csv $runs/L.$2.csv $runs/L.csv" \
+        $efiqa label "$runs/$1.$2.csv" -m "$model" --manifest "$runs/$1.csv" \
+        --ratings "$runs/L.csv" --rated "$runs/L.$2.csv" --confidence "$confidence" -o "$runs/$3.csv"
+}
+
+confidence=weight
+smaller=""
+# What the world is made of: L.csv, U1.csv and U2.csv in $runs, which views a teacher takes, and what the
+# students start from.
+. "$recipes/world.sh"
+make_sets
+
+teacher=""
+train teacher teacher.toml "L"
+until_stage teacher
+pseudo_label U1 teacher U1.pseudo
+teacher=teacher
+train teacher_plus teacher_plus.toml "L L U1.pseudo" $(start_from teacher)
+teacher=teacher_plus
+round=2
+while [ "$round" -le "$rounds" ]; do
+    pseudo_label U1 "$teacher" "U1.pseudo-$round"
+    train "teacher_plus-$round" teacher_plus.toml "L L U1.pseudo-$round" $(start_from "$teacher")
+    teacher=teacher_plus-$round
+    round=$((round + 1))
+done
+until_stage teacher_plus
+pseudo_label U2 "$teacher" U2.pseudo
+
+train student student.toml "$student_sets" $(start_from "$teacher") $(taught_by "$teacher")
+until_stage student
+if [ -n "$tiny" ]; then
+    $python recipes/tiny.py --check "$runs/student/model.onnx"
+    exit
+fi
+study
+publish

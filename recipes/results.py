@@ -1,0 +1,235 @@
+"""A study's results as one Markdown page and a plot, from its run folders alone.
+
+    python recipes/results.py recipes/small/study.toml -o docs/results.md
+
+What is reported stands in the study's TOML; only `title`, `manifest`, `runs` and rows are needed:
+
+    title = "Results"
+    text = "An introduction in Markdown."
+    manifest = "runs/small/L.csv"               # rows of split validation are what is measured on
+    runs = "runs/small"                         # the folder that run folders lie in
+    teacher = "teacher"                         # row whose SRCC the others keep a share of
+    reference = "full"                          # row the others are compared with, picture by picture
+    ladder_manifest = "runs/small/ffhq.csv"     # faces to degrade, for each of
+    ladder_models = ["src/efiqa/models/student.onnx"]
+
+    [[row]]
+    name = "full"
+    runs = ["full-0", "full-1"]                 # one run, or seeds of the same
+    note = "all switches on"
+
+Every run is measured as its users would score: its exported model, the Scorer, whole pictures. RUN/model.onnx,
+the scores in RUN/validation.csv and the times in RUNS/latency.json are used again unless what they come
+from is newer, so the page is the same however often it is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import ArrayLike, NDArray
+
+from efiqa import Scorer
+from efiqa.card import ModelCard
+from efiqa.errors import InvalidArgument, RecordError
+from efiqa.metrics import krcc, plcc, rmse, srcc
+from efiqa.records import Row, read_manifest, read_predictions, write_predictions
+from efiqa.sources import load_row
+from efiqa.train.checkpoint import RunFolder, current_commit
+from efiqa.train.export import Statement, export
+
+Vector = NDArray[np.float64]
+METRICS: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
+    "SRCC": srcc,
+    "PLCC": plcc,
+    "KRCC": krcc,
+    "RMSE": rmse,
+}
+RESAMPLES, WARM_UP, TIMED = 1000, 3, 30
+KEYS = {"title", "text", "manifest", "runs", "teacher", "reference", "ladder_manifest", "ladder_models", "row"}
+AGREEMENT = f"""scored whole by the exported model. [low, high] is the 95 % percentile bootstrap interval over
+pictures ({RESAMPLES:,} resamples, the same for all rows) of the mean over runs, ± the standard deviation of runs
+that differ in their seed. PLCC and RMSE are raw, without a fit."""
+COST = f"""Minutes are those of training steps, without validation, on whatever machine a run had. The time a picture
+takes is that of the network alone, in one ONNX Runtime thread: the median of {TIMED} runs, in turns with the
+other networks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: its model, its scores of the validation pictures, pictures and minutes it was trained for."""
+
+    model: Path
+    card: ModelCard
+    scores: Vector
+    seen: int
+    minutes: float
+
+    @property
+    def network(self) -> str:
+        return f"{self.card.backbone}, {self.card.parameters} parameters, {self.card.input_size} px"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A row: its runs, each metric of each run, and the mean over runs on each resample of the pictures."""
+
+    runs: list[Run]
+    values: dict[str, list[float]]
+    samples: dict[str, Vector]
+
+    def mean(self, metric: str) -> float:
+        return statistics.mean(self.values[metric])
+
+    def cell(self, metric: str) -> str:
+        spread = f" ± {statistics.stdev(self.values[metric]):.3f}" if len(self.runs) > 1 else ""
+        interval = f" {_interval(self.samples[metric])}" if metric in self.samples else ""
+        return f"{self.mean(metric):.3f}{spread}{interval}"
+
+    def difference(self, other: Result, metric: str) -> str:
+        interval = _interval(self.samples[metric] - other.samples[metric], "+")
+        return f"{self.mean(metric) - other.mean(metric):+.3f} {interval}"
+
+
+def _interval(values: Vector, sign: str = "") -> str:
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return f"[{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def measure(folder: Path, rows: Sequence[Row]) -> Run:
+    """Export and score what has changed. Raises RecordError where a picture has no score."""
+    run, model, table = RunFolder(folder), folder / "model.onnx", folder / "validation.csv"
+    position = run.load()[1]
+    if not (model.exists() and model.stat().st_mtime >= run.last.stat().st_mtime):
+        export(folder, model, Statement(name=folder.name, version="0"))
+    scorer = Scorer(model)
+    names = [row.image for row in rows]
+    kept = table.exists() and table.stat().st_mtime >= model.stat().st_mtime
+    if not kept or [found.image for found in read_predictions(table)] != names:
+        pictures = (row.image if row.bounds is None else load_row(row) for row in rows)
+        scored = zip(scorer.score_many(pictures, faces="none"), names, strict=True)
+        write_predictions(table, (dataclasses.replace(found, image=name) for found, name in scored))
+    predictions = list(read_predictions(table))
+    for found in predictions:
+        if found.score is None:
+            raise RecordError(f"{table}: {found.image} has no score: {found.message}")
+    scores = np.array([found.score for found in predictions], np.float64)
+    return Run(model, scorer.card, scores, position.seen, minutes(folder / "log.jsonl", position.seen))
+
+
+def minutes(log: Path, seen: int) -> float:
+    """Time spent in training steps, from the rates in `log`; `seen` pictures, as many in every step."""
+    lines = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
+    # Steps that were done again after an interruption count once.
+    rates = {line["step"]: line["images_per_s"] for line in lines if "images_per_s" in line}
+    steps = sorted(rates)
+    shares = np.diff([0, *steps]) / steps[-1]
+    return float(sum(seen * share / rates[step] for share, step in zip(shares, steps, strict=True))) / 60
+
+
+def summarise(runs: list[Run], labels: Vector, draws: NDArray[np.intp]) -> Result:
+    """A row's numbers. `draws` (resamples, n) choose pictures; where those have no correlation it is NaN."""
+
+    def on(chosen: NDArray[np.intp], name: str) -> float:
+        try:
+            return float(np.mean([METRICS[name](run.scores[chosen], labels[chosen]) for run in runs]))
+        except InvalidArgument:
+            return float("nan")
+
+    values = {name: [metric(run.scores, labels) for run in runs] for name, metric in METRICS.items()}
+    return Result(runs, values, {n: np.array([on(draw, n) for draw in draws]) for n in ("SRCC", "PLCC")})
+
+
+def latencies(models: Mapping[str, Path], stored: Path) -> dict[str, float]:
+    """Milliseconds a picture by network, read from `stored` unless one is missing there."""
+    known: dict[str, float] = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
+    if set(models) <= set(known):
+        return known
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    sessions = {name: onnxruntime.InferenceSession(path, options) for name, path in models.items()}
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for turn in range(WARM_UP + TIMED):
+        for name, session in sessions.items():
+            side = session.get_inputs()[0].shape[1]
+            picture = np.random.default_rng(turn).integers(0, 256, (1, side, side, 3), np.uint8)
+            started = time.perf_counter()
+            session.run(None, {"image": picture})
+            times[name].append(1e3 * (time.perf_counter() - started))
+    known = {name: round(statistics.median(values[WARM_UP:]), 2) for name, values in times.items()}
+    stored.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return known
+
+
+def plot(path: Path, points: Mapping[str, tuple[float, list[float]]]) -> None:
+    """SRCC of every run against milliseconds a picture, as a PNG."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for name, (milliseconds, values) in points.items():
+        axes.plot([milliseconds] * len(values), values, "o", markersize=4)
+        axes.annotate(name, (milliseconds, max(values)), (4, 3), textcoords="offset points", fontsize=7)
+    axes.set(xlabel="ms a picture: network alone, one thread", ylabel="SRCC", xscale="log")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def paragraphs(study: dict[str, object], output: Path, command: str) -> Iterator[str]:
+    """What the page says; writes the plot beside it."""
+    manifest, folder = Path(study["manifest"]), Path(study["runs"])
+    rows = [row for row in read_manifest(manifest) if row.split == "validation" and row.score is not None]
+    labels = np.array([row.score for row in rows], np.float64)
+    draws = np.random.default_rng(0).integers(0, len(rows), (RESAMPLES, len(rows)))
+    notes = {entry["name"]: entry.get("note", "") for entry in study["row"]}
+    results = {
+        entry["name"]: summarise([measure(folder / run, rows) for run in entry["runs"]], labels, draws)
+        for entry in study["row"]
+    }
+    yield f"# {study['title']}"
+    yield f"Generated by `{command}` at commit {current_commit()}: changes belong into the study."
+    yield str(study.get("text", ""))
+    yield f"## Agreement\n\n{len(rows)} held-out pictures of {manifest.name}, {AGREEMENT}"
+    columns = ["model", "runs", "SRCC [95 %]", "PLCC [95 %]", "KRCC", "RMSE", "what it is"]
+    table = [
+        [name, len(row.runs), *map(row.cell, METRICS), notes[name]] for name, row in results.items()
+    ]
+    if teacher := study.get("teacher"):
+        columns.append(f"share of {teacher}'s SRCC")
+        for line, row in zip(table, results.values(), strict=True):
+            line.append(f"{row.mean('SRCC') / results[teacher].mean('SRCC'):.1%}")
+    yield markdown(columns, table)
+    if name := study.get("reference"):
+        yield f"## Difference to {name}\n\nPaired: both are measured on the same resamples."
+        others = {other: row for other, row in results.items() if other != name}
+        table = [[n, *(row.difference(results[name], m) for m in ("SRCC", "PLCC"))] for n, row in others.items()]
+        yield markdown(["model", "SRCC [95 %]", "PLCC [95 %]"], table)
+    models = {row.runs[0].network: row.runs[0].model for row in results.values()}
+    times = latencies(models, folder / "latency.json")
+    milliseconds = {name: times[row.runs[0].network] for name, row in results.items()}
+    yield f"## Cost\n\n{COST}"
+    columns = ["model", "network", "parameters", "GMAC", "input", "pictures seen", "minutes", "ms a picture"]
+    yield markdown(columns, [[n, *_cost(row.runs), f"{milliseconds[n]:.1f}"] for n, row in results.items()])
+    plot(output.with_suffix(".png"), {n: (milliseconds[n], row.values["SRCC"]) for n, row in results.items()})
+    yield f"![SRCC against ms a picture]({output.stem}.png)"
+    if study.get("ladder_models"):
+        yield "## Scores fall when a face gets worse"
+    for model in study.get("ladder_models", ()):
+        words = ["benchmarks/ladders.py", study["ladder_manifest"], "--model", model]
+        yield f"`python {' '.join(words)}`"
+        yield subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -1,0 +1,89 @@
+# The small world: BIQ2021's rated pictures and the unlabelled pictures of ../shared. Read by reproduce.sh.
+
+views=flip,scale
+# Human labels count twice: they are few.
+student_sets="L L U1.pseudo U2.pseudo"
+data=../shared/data
+
+start_from() { echo "--set model.start=\"$runs/$1/last.safetensors\""; }
+taught_by() { echo "--set distil.teachers=[\"$runs/$1\"]"; }
+
+join() { # join OUTPUT MANIFEST…: manifests of one folder as one
+    joined=$1; shift
+    head -n 1 "$1" > "$joined.partial"
+    for part; do tail -n +2 "$part"; done >> "$joined.partial"
+    mv "$joined.partial" "$joined"
+}
+
+copies() { # copies SET NUMBER: each picture cropped, most copies degraded
+    stage "$runs/$1.copies.csv" "$runs/$1.csv" \
+        $efiqa degrade "$runs/$1.csv" -o "$runs/$1.copies.csv" --copies "$2"
+}
+
+make_sets() {
+    # BIQ2021's pictures are numbered as they were shot: a hundred in a row share a split, so that shots of one
+    # scene do. Faces of ffhq and ytf that results speak of are held out here.
+    stage "$runs/L.csv" "$data/biq.csv" $efiqa index $data/biq.csv --root $data/biq --score mos \
+        --group-pattern '^(ss\d+_\d+)\d\d\.' --validation 0.2 -o "$runs/L.csv"
+    stage "$runs/pictures.csv" "" $efiqa index $data/pictures -o "$runs/pictures.csv"
+    stage "$runs/utk.csv" "$data/utk.csv" $efiqa index $data/utk.csv --root $data/utk -o "$runs/utk.csv"
+    stage "$runs/aaf.csv" "" $efiqa index $data/aaf -o "$runs/aaf.csv"
+    stage "$runs/ffhq.csv" "" $efiqa index $data/ffhq --validation 0.2 -o "$runs/ffhq.csv"
+    stage "$runs/ytf.csv" "$data/ytf.csv" $efiqa index $data/ytf.csv --root $data/ytf \
+        --group identity --validation 0.2 -o "$runs/ytf.csv"
+    copies pictures 3
+    copies utk 2
+    copies ffhq 4
+    copies aaf 2
+    copies ytf 2
+    stage "$runs/U1.csv" "$runs/pictures.copies.csv $runs/utk.copies.csv" \
+        join "$runs/U1.csv" "$runs/pictures.copies.csv" "$runs/utk.copies.csv"
+    stage "$runs/U2.csv" "$runs/ffhq.copies.csv $runs/aaf.copies.csv $runs/ytf.copies.csv" \
+        join "$runs/U2.csv" "$runs/ffhq.copies.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
+}
+
+# The rows of docs/results.md: short runs, all of the same length, three seeds each, so that what differs is the
+# switch and not the luck. The student that ships is the full row, trained longer.
+short="--set optim.steps=120 --set run.checkpoint_seconds=3600"
+alone='--set distil.teachers=[] --set loss.distil=0 --set loss.features=0 --set data.degraded=0'
+given='--set model.start="../shared/weights/iqa_tf_efficientnet_lite0.safetensors"'
+
+row() { # row NAME "MANIFESTS" [--set …]
+    name=$1 sets=$2; shift 2
+    for seed in ${SEEDS:-0 1 2}; do
+        train "study/$name-$seed" student.toml "$sets" $short --set "run.seed=$seed" "$@"
+    done
+}
+
+study() {
+    pseudo_label U2 teacher U2.by-teacher
+    confidence=none
+    pseudo_label U1 teacher U1.unweighted
+    pseudo_label U2 "$teacher" U2.unweighted
+    full=$(start_from "$teacher"; taught_by "$teacher")
+    plain=$(start_from teacher; taught_by teacher)
+    row labels-only "L" $given $alone
+    row one-source "L L U1.pseudo" $plain
+    row no-self-training "L L U1.pseudo U2.by-teacher" $plain
+    row full "$student_sets" $full
+    row no-same-crop "$student_sets" $full $alone
+    row no-features "$student_sets" $full --set loss.features=0
+    row no-degraded "$student_sets" $full --set data.degraded=0
+    row no-ladder "$student_sets" $full --set ladder.pairs=0
+    row no-average "$student_sets" $full --set optim.ema=0
+    row no-neck "$student_sets" $full --set model.neck=0
+    row no-frozen "$student_sets" $full --set model.frozen=0
+    row no-confidence "L L U1.unweighted U2.unweighted" $full
+}
+
+publish() { # what `quality` is a percentile of; the model that ships; the page of results
+    everyone=$(for set in utk aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
+    stage "$runs/population.jsonl" "$runs/student/model.onnx $everyone" $efiqa score $everyone --faces largest \
+        -m "$runs/student/model.onnx" -o "$runs/population.jsonl" --resume
+    shipped=src/efiqa/models/student.onnx
+    stage "$shipped" "$runs/student/last.safetensors $recipes/student.card.toml $runs/population.jsonl" \
+        $efiqa export "$runs/student" -o "$shipped" --statement "$recipes/student.card.toml" \
+        --population "$runs/population.jsonl" --population-name "faces: the largest of each picture of UTKFace, \
+All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
+    $python recipes/results.py "$recipes/study.toml" -o docs/results.md
+}

@@ -1,0 +1,82 @@
+"""Teachers in the loop: scores and features of the very crops that the student sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from efiqa.errors import RecordError
+from efiqa.train.checkpoint import RunFolder
+from efiqa.train.graph import to_onnx
+from efiqa.train.model import QualityModel
+
+
+class _Both(nn.Module):
+    """Scores and pooled features of one model."""
+
+    def __init__(self, model: QualityModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.model.features(image)
+        return self.model.score(features), features
+
+
+class Teacher:
+    """Trained models that judge crops of one size, in ONNX Runtime: on a CPU three times as fast as PyTorch.
+
+    Built once, in the main process, into `folder`; sessions open where they are first asked, so the
+    object can go to the data loader's processes. Several teachers' scores are averaged; features are the
+    first one's.
+
+    Raises TrainingError for a folder without a checkpoint, RecordError for a teacher of smaller pictures.
+    """
+
+    def __init__(self, runs: Sequence[str], crop: int, folder: Path) -> None:
+        self.paths: list[Path] = []
+        self.width = 0
+        self.digests: list[str] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, run in enumerate(runs):
+            model, position = RunFolder(Path(run)).trained()
+            if position.recipe["data"]["size"] < crop:
+                made_for = position.recipe["data"]["size"]
+                raise RecordError(f"teacher {run} was made for {made_for} px, less than data.crop {crop}")
+            self.width = self.width or model.width
+            self.digests.append(f"{position.digest}@{position.step}")
+            path = folder / f"teacher-{index}.{os.getpid()}.onnx"
+            path.write_bytes(to_onnx(_Both(model), crop, ("score", "features")).SerializeToString())
+            self.paths.append(path)
+        self._sessions: list[onnxruntime.InferenceSession] = []
+
+    def __call__(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """Scores float32 (n,) and features float32 (n, width) of crops (n, S, S, 3)."""
+        if not self._sessions:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1  # the network being trained needs the other cores
+            options.log_severity_level = 3
+            self._sessions = [
+                onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+                for path in self.paths
+            ]
+        # One picture at a time: on a CPU a batch is slower, its intermediate results leave the cache.
+        answers = [
+            [session.run(None, {"image": image[np.newaxis]}) for image in images]
+            for session in self._sessions
+        ]
+        scores = np.mean([[answer[0][0] for answer in each] for each in answers], axis=0, dtype=np.float32)
+        features = np.stack([answer[1][0] for answer in answers[0]])
+        return torch.from_numpy(scores), torch.from_numpy(features)
+
+    def close(self) -> None:
+        """Remove the files."""
+        for path in self.paths:
+            path.unlink(missing_ok=True)
