@@ -70,35 +70,40 @@ train() { # train RUN RECIPE "MANIFESTS" [--set …]: a run folder, and in it th
         $efiqa export "$run" -o "$run/model.onnx" --statement "$statement"
 }
 
-pseudo_label() { # pseudo_label SET TEACHER NAME: NAME.csv, calibrated on L's training rows, weighted by agreement
+# pseudo_label SET TEACHER NAME: NAME.csv, where `calibrated` is yes fitted to L's training rows, and where
+# `confidence` is weight counting by how far views agree
+pseudo_label() {
     model=$runs/$2/model.onnx
     for set in L "$1"; do
         stage "$runs/$set.$2.csv" "$model $runs/$set.csv" \
             $efiqa score "$runs/$set.csv" -m "$model" --faces none --views "$views" -o "$runs/$set.$2.csv" --resume
     done
+    calibration=""
+    [ "$calibrated" = yes ] && calibration="--ratings $runs/L.csv --rated $runs/L.$2.csv"
     stage "$runs/$3.csv" "$model $runs/$1.$2.csv $runs/L.$2.csv $runs/L.csv" \
         $efiqa label "$runs/$1.$2.csv" -m "$model" --manifest "$runs/$1.csv" \
-        --ratings "$runs/L.csv" --rated "$runs/L.$2.csv" --confidence "$confidence" -o "$runs/$3.csv"
+        $calibration --confidence "$confidence" -o "$runs/$3.csv"
 }
 
-confidence=weight
-smaller=""
+confidence=weight calibrated=yes
+smaller="" smaller_teacher=""
 # What the world is made of: L.csv, U1.csv and U2.csv in $runs, which views a teacher takes, and what the
 # students start from.
 . "$recipes/world.sh"
+[ -z "$tiny" ] || . recipes/tiny.sh
 make_sets
 
 teacher=""
-train teacher teacher.toml "L"
+train teacher teacher.toml "L" $smaller_teacher
 until_stage teacher
 pseudo_label U1 teacher U1.pseudo
 teacher=teacher
-train teacher_plus teacher_plus.toml "L L U1.pseudo" $(start_from teacher)
+train teacher_plus teacher_plus.toml "$labelled U1.pseudo" $(start_from teacher) $smaller_teacher
 teacher=teacher_plus
 round=2
 while [ "$round" -le "$rounds" ]; do
     pseudo_label U1 "$teacher" "U1.pseudo-$round"
-    train "teacher_plus-$round" teacher_plus.toml "L L U1.pseudo-$round" $(start_from "$teacher")
+    train "teacher_plus-$round" teacher_plus.toml "$labelled U1.pseudo-$round" $(start_from "$teacher") $smaller_teacher
     teacher=teacher_plus-$round
     round=$((round + 1))
 done

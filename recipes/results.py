@@ -18,9 +18,9 @@ What is reported stands in the study's TOML; only `title`, `manifest`, `runs` an
     runs = ["full-0", "full-1"]                 # one run, or seeds of the same
     note = "all switches on"
 
-Every run is measured as its users would score: its exported model, the Scorer, whole pictures. RUN/model.onnx,
-the scores in RUN/validation.csv and the times in RUNS/latency.json are used again unless what they come
-from is newer, so the page is the same however often it is made.
+Every run is measured as its users would score: its exported model, the Scorer, whole pictures. RUN/model.onnx
+and the scores in RUN/validation.csv are used again unless what they come from is newer, the times in
+RUNS/latency.json unless a network is new, so the page is the same however often it is made.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from efiqa import Scorer
 from efiqa.card import ModelCard
@@ -48,23 +49,19 @@ from efiqa.metrics import krcc, plcc, rmse, srcc
 from efiqa.records import Row, read_manifest, read_predictions, write_predictions
 from efiqa.sources import load_row
 from efiqa.train.checkpoint import RunFolder, current_commit
-from efiqa.train.export import Statement, export
+from efiqa.train.export import Statement, export, prepare
 
 Vector = NDArray[np.float64]
-METRICS: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
-    "SRCC": srcc,
-    "PLCC": plcc,
-    "KRCC": krcc,
-    "RMSE": rmse,
-}
+METRICS = {"SRCC": srcc, "PLCC": plcc, "KRCC": krcc, "RMSE": rmse}
 RESAMPLES, WARM_UP, TIMED = 1000, 3, 30
-KEYS = {"title", "text", "manifest", "runs", "teacher", "reference", "ladder_manifest", "ladder_models", "row"}
+NEEDED = {"title", "manifest", "runs", "row"}
+KEYS = NEEDED | {"text", "teacher", "reference", "ladder_manifest", "ladder_models"}
 AGREEMENT = f"""scored whole by the exported model. [low, high] is the 95 % percentile bootstrap interval over
-pictures ({RESAMPLES:,} resamples, the same for all rows) of the mean over runs, ± the standard deviation of runs
-that differ in their seed. PLCC and RMSE are raw, without a fit."""
-COST = f"""Minutes are those of training steps, without validation, on whatever machine a run had. The time a picture
-takes is that of the network alone, in one ONNX Runtime thread: the median of {TIMED} runs, in turns with the
-other networks."""
+pictures ({RESAMPLES:,} resamples, the same for all rows) of the mean over runs, ± the standard deviation of
+runs that differ in their seed. PLCC and RMSE are raw, without a fit."""
+COST = f"""Minutes are those of training steps, without validation, on whatever machine a run had. The time a
+picture takes is that of the network alone, in one ONNX Runtime thread: the median of {TIMED} runs, in turns
+with the other networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,7 @@ def measure(folder: Path, rows: Sequence[Row]) -> Run:
     run, model, table = RunFolder(folder), folder / "model.onnx", folder / "validation.csv"
     position = run.load()[1]
     if not (model.exists() and model.stat().st_mtime >= run.last.stat().st_mtime):
-        export(folder, model, Statement(name=folder.name, version="0"))
+        export(*prepare(folder, Statement(name=folder.name, version="0")), model)
     scorer = Scorer(model)
     names = [row.image for row in rows]
     kept = table.exists() and table.stat().st_mtime >= model.stat().st_mtime
@@ -183,14 +180,16 @@ def plot(path: Path, points: Mapping[str, tuple[float, list[float]]]) -> None:
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, (milliseconds, values) in points.items():
         axes.plot([milliseconds] * len(values), values, "o", markersize=4)
-        axes.annotate(name, (milliseconds, max(values)), (4, 3), textcoords="offset points", fontsize=7)
+        beside = [max(other) for place, other in points.values() if place == milliseconds]
+        if max(values) == max(beside):  # rows of one network stand in one column: the best is named
+            axes.annotate(name, (milliseconds, max(values)), (4, 3), textcoords="offset points", fontsize=7)
     axes.set(xlabel="ms a picture: network alone, one thread", ylabel="SRCC", xscale="log")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
 
-def paragraphs(study: dict[str, object], output: Path, command: str) -> Iterator[str]:
+def paragraphs(study: dict[str, Any], output: Path, command: str) -> Iterator[str]:
     """What the page says; writes the plot beside it."""
     manifest, folder = Path(study["manifest"]), Path(study["runs"])
     rows = [row for row in read_manifest(manifest) if row.split == "validation" and row.score is not None]
@@ -203,12 +202,10 @@ def paragraphs(study: dict[str, object], output: Path, command: str) -> Iterator
     }
     yield f"# {study['title']}"
     yield f"Generated by `{command}` at commit {current_commit()}: changes belong into the study."
-    yield str(study.get("text", ""))
+    yield study.get("text", "")
     yield f"## Agreement\n\n{len(rows)} held-out pictures of {manifest.name}, {AGREEMENT}"
     columns = ["model", "runs", "SRCC [95 %]", "PLCC [95 %]", "KRCC", "RMSE", "what it is"]
-    table = [
-        [name, len(row.runs), *map(row.cell, METRICS), notes[name]] for name, row in results.items()
-    ]
+    table = [[name, len(row.runs), *map(row.cell, METRICS), notes[name]] for name, row in results.items()]
     if teacher := study.get("teacher"):
         columns.append(f"share of {teacher}'s SRCC")
         for line, row in zip(table, results.values(), strict=True):
@@ -217,7 +214,9 @@ def paragraphs(study: dict[str, object], output: Path, command: str) -> Iterator
     if name := study.get("reference"):
         yield f"## Difference to {name}\n\nPaired: both are measured on the same resamples."
         others = {other: row for other, row in results.items() if other != name}
-        table = [[n, *(row.difference(results[name], m) for m in ("SRCC", "PLCC"))] for n, row in others.items()]
+        table = [
+            [n, *(row.difference(results[name], m) for m in ("SRCC", "PLCC"))] for n, row in others.items()
+        ]
         yield markdown(["model", "SRCC [95 %]", "PLCC [95 %]"], table)
     models = {row.runs[0].network: row.runs[0].model for row in results.values()}
     times = latencies(models, folder / "latency.json")
@@ -233,3 +232,49 @@ def paragraphs(study: dict[str, object], output: Path, command: str) -> Iterator
         words = ["benchmarks/ladders.py", study["ladder_manifest"], "--model", model]
         yield f"`python {' '.join(words)}`"
         yield subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _cost(runs: Sequence[Run]) -> list[object]:
+    card = runs[0].card
+    numbers = [f"{card.parameters:,}", f"{card.macs / 1e9:.3f}", card.input_size]
+    seen, spent = statistics.mean(run.seen for run in runs), statistics.mean(run.minutes for run in runs)
+    return [card.backbone, *numbers, f"{seen:,.0f}", f"{spent:.0f}"]
+
+
+def load_study(path: Path) -> dict[str, Any]:
+    """Read a study. Raises RecordError for an unknown or missing key, or a row named but not there."""
+    try:
+        study = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise RecordError(f"study {path} cannot be read: {error}") from error
+    if wrong := sorted(set(study) - KEYS) or sorted(NEEDED - set(study)):
+        raise RecordError(f"study {path}: {wrong[0]!r} is unknown or missing", hint=f"keys: {sorted(KEYS)}")
+    if wrong := [row for row in study["row"] if not {"name", "runs"} <= set(row) <= {"name", "runs", "note"}]:
+        raise RecordError(f"study {path}: a row has name, runs and perhaps note, but got {wrong[0]}")
+    names = [entry["name"] for entry in study["row"]]
+    for key in ("teacher", "reference"):
+        if study.get(key, names[0]) not in names:
+            raise RecordError(f"study {path}: {key} is no row: {study[key]!r}", hint=f"rows: {names}")
+    return study
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--output", "-o", type=Path, required=True)
+    arguments = parser.parse_args()
+    command = f"python recipes/results.py {arguments.study} -o {arguments.output}"
+    said = paragraphs(load_study(arguments.study), arguments.output, command)
+    text = "\n\n".join(filter(None, (paragraph.strip() for paragraph in said)))
+    arguments.output.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

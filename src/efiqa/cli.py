@@ -558,6 +558,8 @@ def train(
                 progress.update(task, completed=step, total=steps, description=text)
 
         position = fit(read, output, progress=show)
+    if position.before:
+        talk.print(f"before: {position.before}")
     talk.print(
         f"step {position.step:,}, {position.seen:,} pictures seen, {position.metrics} → {_plain(str(output))}"
     )

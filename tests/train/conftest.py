@@ -83,28 +83,28 @@ def brightness(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_brightness_set(tmp_path_factory.mktemp("brightness"))
 
 
+def recipe_over(manifest: Path | str, **parts: dict[str, Any]) -> Recipe:
+    """A recipe over `manifest` with parts replaced: `recipe_over(manifest, optim={"lr": 0.1})`."""
+    recipe = Recipe(
+        data=Data(
+            train=(str(manifest),),
+            validation=(str(manifest),),
+            size=48,
+            crop=32,
+            batch=16,
+            workers=0,
+        ),
+        model=Model(BACKBONE, mean=(127.0, 127.0, 127.0), std=(64.0, 64.0, 64.0)),
+        optim=Optim(lr=1e-2, epochs=3, warmup=0.1),
+        run=Run(seed=1, precision="fp32"),
+    )
+    changed = {part: replace(getattr(recipe, part), **values) for part, values in parts.items()}
+    return replace(recipe, **changed)
+
+
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Callable[..., Recipe]:
-    """A recipe over `manifest` with parts replaced: `tiny_recipe(manifest, optim={"lr": 0.1})`."""
-
-    def make(manifest: Path | str, **parts: dict[str, Any]) -> Recipe:
-        recipe = Recipe(
-            data=Data(
-                train=(str(manifest),),
-                validation=(str(manifest),),
-                size=48,
-                crop=32,
-                batch=16,
-                workers=0,
-            ),
-            model=Model(BACKBONE, mean=(127.0, 127.0, 127.0), std=(64.0, 64.0, 64.0)),
-            optim=Optim(lr=1e-2, epochs=3, warmup=0.1),
-            run=Run(seed=1, precision="fp32"),
-        )
-        changed = {part: replace(getattr(recipe, part), **values) for part, values in parts.items()}
-        return replace(recipe, **changed)
-
-    return make
+    return recipe_over
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ from safetensors.torch import save_file
 from efiqa.errors import OutputError, TrainingError
 from efiqa.train import checkpoint
 from efiqa.train.checkpoint import Position, RunFolder, current_commit, model_tensors
-from efiqa.train.model import QualityModel
+from efiqa.train.learner import Learner
+from efiqa.train.model import build_model
 from efiqa.train.recipe import Recipe
 
-Trained = tuple[QualityModel, torch.optim.Optimizer]
+Trained = tuple[Learner, dict[str, torch.Tensor], torch.optim.Optimizer]
 
 
 @pytest.fixture
@@ -30,17 +33,19 @@ def recipe(tiny_recipe: Callable[..., Recipe]) -> Recipe:
     return tiny_recipe("labels.csv")
 
 
-def trained(recipe: Recipe, seed: int = 0) -> Trained:
-    """A model and its optimiser after two steps, in the layout that training uses."""
+def trained(recipe: Recipe, seed: int = 0, *, teacher_width: int = 0, ema: bool = False) -> Trained:
+    """A model, its average and its optimiser after two steps, in the layout that training uses."""
     torch.manual_seed(seed)
-    model = QualityModel(recipe.model.backbone, recipe.model.mean, recipe.model.std)
-    model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    learner = Learner(build_model(recipe.model), recipe, teacher_width)
+    learner = learner.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
-        model(torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)).sum().backward()
+        scores, features = learner(torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8))
+        (scores.sum() + features.sum()).backward()
         optimizer.step()
-    return model, optimizer
+    average = {name: tensor + 1 for name, tensor in learner.model.state_dict().items()} if ema else {}
+    return learner, average, optimizer
 
 
 def position_of(recipe: Recipe, step: int = 2) -> Position:
@@ -48,16 +53,26 @@ def position_of(recipe: Recipe, step: int = 2) -> Position:
     return Position(step, 4, recipe.to_dict(), recipe.digest(), sources, {"srcc": 0.5}, "unknown")
 
 
-def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path, recipe: Recipe) -> None:
-    model, optimizer = trained(recipe)
-    RunFolder(tmp_path / "run").save(model, optimizer, position_of(recipe))
-    other_model, other_optimizer = trained(recipe, seed=1)
-    position = RunFolder(tmp_path / "run").resume(other_model, other_optimizer, recipe)
+@pytest.mark.parametrize("ema", [False, True])
+@pytest.mark.parametrize("teacher_width", [0, 5])
+def test_what_is_saved_comes_back_bit_for_bit(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], teacher_width: int, ema: bool
+) -> None:
+    recipe = tiny_recipe("labels.csv", distil={"teachers": ("teacher",)}, loss={"features": 1.0})
+    made = trained(recipe, teacher_width=teacher_width, ema=ema)
+    at = dataclasses.replace(position_of(recipe), best=0.5, scaler={"scale": 1024.0, "_growth_tracker": 3})
+    RunFolder(tmp_path / "run").save(*made, at)
+    other = trained(recipe, seed=1, teacher_width=teacher_width, ema=ema)
+    position = RunFolder(tmp_path / "run").resume(*other, recipe)
     assert position == RunFolder(tmp_path / "run").load()[1]
     assert (position.step, position.seen, position.metrics) == (2, 4, {"srcc": 0.5})
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, other_model.state_dict()[name])
-    before, after = (chosen.state_dict()["state"] for chosen in (optimizer, other_optimizer))
+    assert (position.best, position.scaler) == (0.5, {"scale": 1024.0, "_growth_tracker": 3})
+    assert bool(made[1]) == ema
+    assert (made[0].regressor is not None) == bool(teacher_width)
+    for before, after in ((made[0].state_dict(), other[0].state_dict()), (made[1], other[1])):
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    before, after = (chosen[2].state_dict()["state"] for chosen in (made, other))
     assert before.keys() == after.keys()
     for index, state in before.items():
         assert all(torch.equal(state[name], after[index][name]) for name in state)
@@ -67,12 +82,36 @@ def test_a_new_folder_has_nothing_to_resume(tmp_path: Path, recipe: Recipe) -> N
     assert RunFolder(tmp_path).resume(*trained(recipe), recipe) is None
 
 
-def test_only_the_models_tensors_are_the_models(tmp_path: Path, recipe: Recipe) -> None:
-    model, optimizer = trained(recipe)
-    RunFolder(tmp_path).save(model, optimizer, position_of(recipe))
+def test_only_the_models_tensors_are_the_models(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+    recipe = tiny_recipe("labels.csv", distil={"teachers": ("teacher",)}, loss={"features": 1.0})
+    made = trained(recipe, teacher_width=5)
+    RunFolder(tmp_path).save(*made, position_of(recipe))
     tensors, _ = RunFolder(tmp_path).load()
-    assert model_tensors(tensors).keys() == model.state_dict().keys()
-    assert {name.split(".")[0] for name in tensors} == {"model", "optimizer"}
+    assert model_tensors(tensors).keys() == made[0].model.state_dict().keys()
+    assert {name.split(".")[0] for name in tensors} == {"model", "optimizer", "regressor"}
+
+
+def test_the_average_is_the_trained_model_where_there_is_one(tmp_path: Path, recipe: Recipe) -> None:
+    for ema in (False, True):
+        made = trained(recipe, ema=ema)
+        run = RunFolder(tmp_path / str(ema))
+        run.save(*made, position_of(recipe))
+        model, position = run.trained()
+        assert not model.training
+        assert position.step == 2
+        expected = made[1] if ema else made[0].model.state_dict()
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def test_best_holds_only_what_is_exported(tmp_path: Path, recipe: Recipe) -> None:
+    learner, _, _ = trained(recipe)
+    run = RunFolder(tmp_path)
+    run.save_best(learner.model.state_dict(), position_of(recipe))
+    tensors, position = run.load(run.best)
+    assert {name.split(".")[0] for name in tensors} == {"model"}
+    assert position.metrics == {"srcc": 0.5}
+    model, _ = run.trained(run.best)
+    assert all(torch.equal(t, learner.model.state_dict()[name]) for name, t in model.state_dict().items())
 
 
 def test_a_save_that_fails_midway_keeps_the_old_file(
@@ -153,6 +192,48 @@ def test_nothing_on_disk_is_pickled(tmp_path: Path, recipe: Recipe) -> None:
         "recipe": json.loads(json.dumps(recipe.to_dict()))
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.safetensors", "log.jsonl"]
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from efiqa.errors import OutputError
+from efiqa.train.checkpoint import RunFolder
+from efiqa.train.recipe import Recipe
+sys.path.insert(0, sys.argv[2])
+from test_checkpoint import position_of, trained
+from conftest import recipe_over
+
+recipe = recipe_over("labels.csv")
+run = RunFolder(Path(sys.argv[1]))
+run.save(*trained(recipe), position_of(recipe))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    run.save(*trained(recipe, seed=1), position_of(recipe, step=3))
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file size limits are tried on Linux")
+def test_a_real_limit_on_file_size_keeps_the_old_checkpoint(tmp_path: Path, recipe: Recipe) -> None:
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path), here], capture_output=True, text=True, timeout=120
+    )
+    assert "last.safetensors cannot be written" in done.stdout, done.stderr
+    run = RunFolder(tmp_path)
+    assert run.last.stat().st_size > 20_000
+    assert run.load()[1].step == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+def test_a_log_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").mkdir()
+    with pytest.raises(OutputError, match=r"log\.jsonl cannot be written"):
+        RunFolder(tmp_path).log(event="start")
 
 
 def test_outside_a_repository_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,18 +19,19 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install '
 onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install 'efiqa[train]'")
 pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[train]'")
 
-from efiqa.card import METADATA_KEY, ModelCard, Population
-from efiqa.errors import ModelError, RecordError, TrainingError
+from efiqa.card import CENTRE_RULE, METADATA_KEY, ModelCard, Population
+from efiqa.errors import InvalidArgument, ModelError, RecordError, TrainingError
 from efiqa.records import Prediction
 from efiqa.scorer import Scorer
 from efiqa.train import export as exporting
-from efiqa.train.checkpoint import Position, RunFolder, model_tensors
+from efiqa.train.checkpoint import RunFolder
 from efiqa.train.export import (
     Statement,
     check_parity,
     export,
     load_statement,
     population_of,
+    prepare,
 )
 from efiqa.train.fit import fit
 from efiqa.train.model import QualityModel
@@ -58,9 +59,7 @@ class Exported:
 
     def model(self) -> QualityModel:
         """The run's network in plain PyTorch, fp32."""
-        model = QualityModel(self.recipe.model.backbone, self.recipe.model.mean, self.recipe.model.std)
-        model.load_state_dict(model_tensors(RunFolder(self.run).load()[0]))
-        return model.eval()
+        return RunFolder(self.run).trained()[0]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,8 @@ def exported(
     population = Population("brightness", 200, tuple(index / 100 for index in range(101)))
     with contextlib.chdir(brightness.parent):
         fit(recipe, folder / "run")
-        card = export(folder / "run", folder / "tiny.onnx", STATEMENT, population=population)
+    model, card = prepare(folder / "run", STATEMENT, population=population)
+    export(model, card, folder / "tiny.onnx")
     return Exported(folder / "run", folder / "tiny.onnx", card, recipe, brightness)
 
 
@@ -172,24 +172,39 @@ def test_the_file_names_no_place_of_the_machine_it_was_made_on(exported: Exporte
     assert b".py" not in data
 
 
-def untrained(folder: Path, recipe: Recipe) -> Path:
-    """A run folder with random weights."""
-    torch.manual_seed(0)
-    model = QualityModel(recipe.model.backbone, recipe.model.mean, recipe.model.std)
-    position = Position(0, 0, recipe.to_dict(), recipe.digest(), [], {}, "unknown")
-    RunFolder(folder).save(model, torch.optim.AdamW(model.parameters()), position)
-    return folder
+def test_every_weight_is_in_the_file_under_its_own_name_so_that_training_can_start_from_it(
+    exported: Exported,
+) -> None:
+    graph = onnx.load(exported.path).graph
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    weights = exported.model().state_dict()
+    steps = {name for name in weights if name.endswith("num_batches_tracked")}
+    assert any(name.endswith("running_var") for name in weights)
+    for name in weights.keys() - steps:
+        assert np.array_equal(stored[name], weights[name].numpy()), name
+    assert [value.name for value in graph.input] == ["image"]
 
 
 def test_the_papers_student_exports_without_a_tensor_above_four_dimensions(
-    tmp_path: Path, tiny_recipe: Callable[..., Recipe]
+    tmp_path: Path, exported: Exported
 ) -> None:
-    recipe = tiny_recipe("labels.csv", model={"backbone": "edgenext_xx_small"}, data={"size": 64})
-    card = export(untrained(tmp_path / "run", recipe), tmp_path / "student.onnx", Statement("student", "0"))
-    assert card.parameters == 1_179_641
+    torch.manual_seed(0)
+    model = QualityModel("edgenext_xx_small", (127.0, 127.0, 127.0), (64.0, 64.0, 64.0)).eval()
+    export(model, dataclasses.replace(exported.card, input_size=64), tmp_path / "student.onnx")
     assert highest_dimension(tmp_path / "student.onnx") <= 4
-    assert (tmp_path / "student.onnx").stat().st_size < 6e6
+    assert (tmp_path / "student.onnx").stat().st_size < 6.2e6
     assert np.isfinite(Scorer.load(tmp_path / "student.onnx").score(np.full((64, 64, 3), 99, np.uint8)))
+    names = {tensor.name for tensor in onnx.load(tmp_path / "student.onnx").graph.initializer}
+    assert model.state_dict().keys() <= names
+
+
+def test_parity_holds_for_the_rule_that_crops_too(tmp_path: Path, exported: Exported) -> None:
+    card = dataclasses.replace(exported.card, resize=CENTRE_RULE)
+    export(exported.model(), card, tmp_path / "cropping.onnx")
+    picture = np.random.default_rng(4).integers(0, 256, (48, 91, 3), dtype=np.uint8)
+    with torch.no_grad():  # the crop's offset is 21.5 pixels, and a half goes to the even one
+        expected = exported.model()(torch.from_numpy(picture[np.newaxis, :, 22:70].copy())).item()
+    assert Scorer(tmp_path / "cropping.onnx").score(picture) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_model_changed_after_export_fails_parity(exported: Exported, scorer: Scorer) -> None:
@@ -206,13 +221,19 @@ def test_nothing_is_written_where_parity_fails(
 ) -> None:
     monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
     with pytest.raises(ModelError, match="differs from PyTorch"):
-        export(exported.run, tmp_path / "tiny.onnx", STATEMENT)
+        export(exported.model(), exported.card, tmp_path / "tiny.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_a_run_cannot_be_exported(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no checkpoint"):
-        export(tmp_path, tmp_path / "tiny.onnx", STATEMENT)
+        prepare(tmp_path, STATEMENT)
+
+
+def test_a_run_folder_needs_a_statement(exported: Exported) -> None:
+    with pytest.raises(InvalidArgument, match="is a run folder") as caught:
+        prepare(exported.run)
+    assert "--statement" in str(caught.value.hint)
 
 
 def predictions(scores: list[float]) -> list[Prediction]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
 
-from efiqa.train.losses import VARIANCE_FLOOR, mse, plcc_loss, rank_loss
+from efiqa.train.losses import VARIANCE_FLOOR, feature_loss, mse, plcc_loss, rank_loss
+
+Loss = Callable[..., torch.Tensor]
 
 
 def naive_plcc_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -97,6 +101,65 @@ def test_constant_targets_are_finite() -> None:
     loss = plcc_loss(prediction, torch.full((8,), 0.5))
     assert loss.item() == pytest.approx(3 / 8, abs=1e-6)
     assert gradient(loss, prediction).isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_weighted_losses_agree_with_numpys_weighted_formulas(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    target = generator.uniform(0, 1, 32)
+    prediction = target * generator.uniform(-1, 1) + generator.normal(0, 0.2, 32)
+    weight = generator.uniform(0, 3, 32)
+    squared = np.average((prediction - target) ** 2, weights=weight)
+    covariance = np.cov(prediction, target, aweights=weight)
+    rho = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+    p, t, w = (torch.from_numpy(values) for values in (prediction, target, weight))
+    assert mse(p, t, w).item() == pytest.approx(squared, rel=1e-9)
+    assert plcc_loss(p, t, w).item() == pytest.approx((2 * (1 - rho) + (1 - rho**2)) / 8, abs=1e-3)
+
+
+@pytest.mark.parametrize("loss", [mse, plcc_loss])
+def test_only_the_ratio_of_weights_matters_and_equal_ones_change_nothing(loss: Loss) -> None:
+    prediction, target, weight = torch.rand(3, 16, generator=torch.Generator().manual_seed(3)).double()
+    torch.testing.assert_close(loss(prediction, target, weight), loss(prediction, target, 7 * weight))
+    torch.testing.assert_close(loss(prediction, target, torch.full((16,), 0.3)), loss(prediction, target))
+
+
+@pytest.mark.parametrize("loss", [mse, plcc_loss])
+def test_a_row_of_weight_0_has_no_influence_and_no_gradient(loss: Loss) -> None:
+    prediction, target = torch.rand(2, 9, generator=torch.Generator().manual_seed(4)).double()
+    weight = torch.ones(9, dtype=torch.float64)
+    weight[4] = 0
+    wild = prediction.clone()
+    wild[4] = 1e3
+    wild.requires_grad_()
+    rest = torch.arange(9) != 4
+    found = loss(wild, target, weight)
+    torch.testing.assert_close(found, loss(prediction[rest], target[rest]))
+    assert gradient(found, wild)[4] == 0
+
+
+@pytest.mark.parametrize("loss", [mse, plcc_loss])
+def test_weights_of_nothing_but_0_and_no_rows_at_all_are_finite(loss: Loss) -> None:
+    prediction = torch.rand(6, generator=torch.Generator().manual_seed(5)).requires_grad_()
+    found = loss(prediction, torch.rand(6), torch.zeros(6))
+    assert found.isfinite()
+    assert gradient(found, prediction).tolist() == [0.0] * 6
+    none = torch.zeros(0, requires_grad=True)
+    assert loss(none, torch.zeros(0), torch.zeros(0)).item() == 0
+
+
+def test_feature_loss_by_hand() -> None:
+    # (0, 2) and (5, 1) become (−1, 1) and (1, −1): squared differences 4 and 4. Equal ones add 0.
+    student = torch.tensor([[0.0, 2.0], [3.0, 4.0]])
+    teacher = torch.tensor([[5.0, 1.0], [30.0, 40.0]])
+    assert feature_loss(student, teacher).item() == pytest.approx((4 + 0) / 2, abs=1e-4)
+
+
+def test_feature_loss_ignores_each_pictures_scale_and_offset() -> None:
+    student, teacher = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(6)).double()
+    scale, offset = torch.tensor([[2.0], [3.0], [9.0], [1.0], [5.0]]), torch.arange(5.0)[:, None]
+    moved = feature_loss(student * scale + offset, teacher)
+    torch.testing.assert_close(moved, feature_loss(student, teacher), rtol=0, atol=1e-4)
 
 
 def test_rank_loss_by_hand() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.server
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +15,17 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
 pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[train]'")
 
+import huggingface_hub
+import onnx
 import timm
 from safetensors.torch import save_file
 from timm.models.edgenext import CrossCovarianceAttn, PositionalEncodingFourier
 
 from efiqa.errors import ModelError, TrainingError
+from efiqa.scorer import Scorer, default_model
 from efiqa.train.backbones import build_backbone, keep_depthwise_in_full_precision
 from efiqa.train.export import count_macs
+from efiqa.train.graph import to_onnx
 from efiqa.train.model import HEAD_WIDTH, QualityModel, load_start
 
 TINY = "tf_efficientnet_lite0:1"
@@ -212,10 +220,10 @@ def test_depthwise_convolutions_leave_bf16_autocast() -> None:
     assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}
 
 
-def stored(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> Path:
+def stored(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> str:
     path = tmp_path / "start.safetensors"
     save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path)
-    return path
+    return str(path)
 
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
@@ -227,14 +235,14 @@ def test_a_backbone_loads_under_each_of_its_names(tmp_path: Path, prefix: str) -
     source, model = model_of(TINY, 1), model_of(TINY, 2)
     head = {name: tensor.clone() for name, tensor in model.head.state_dict().items()}
     path = stored(tmp_path, {prefix + name: tensor for name, tensor in source.backbone.state_dict().items()})
-    assert "4 fresh in the head" in load_start(model, path)
+    assert "4 fresh in neck and head" in load_start(model, path)
     assert same(source.backbone.state_dict(), model.backbone.state_dict())
     assert same(head, model.head.state_dict())
 
 
 def test_a_head_that_fits_is_taken_too(tmp_path: Path) -> None:
     source, model = model_of(TINY, 1), model_of(TINY, 2)
-    assert "head too" in load_start(model, stored(tmp_path, source.state_dict()))
+    assert "fresh" not in load_start(model, stored(tmp_path, source.state_dict()))
     assert same(source.state_dict(), model.state_dict())
 
 
@@ -242,7 +250,7 @@ def test_a_cut_network_starts_from_the_whole_ones_file_with_a_fresh_head(tmp_pat
     source, model = model_of("tf_efficientnet_lite0:2", 1), model_of(TINY, 2)
     head = {name: tensor.clone() for name, tensor in model.head.state_dict().items()}
     # The second layer of both heads is 128 → 1, but without the first it means nothing.
-    assert "4 fresh in the head" in load_start(model, stored(tmp_path, source.state_dict()))
+    assert "4 fresh in neck and head" in load_start(model, stored(tmp_path, source.state_dict()))
     assert same(head, model.head.state_dict())
     assert torch.equal(model.backbone.conv_stem.weight, source.backbone.conv_stem.weight)
 
@@ -271,9 +279,254 @@ def test_a_file_that_is_no_safetensors_is_an_error(tmp_path: Path, content: byte
     path = tmp_path / "start.safetensors"
     path.write_bytes(content)
     with pytest.raises(ModelError, match="cannot be read as safetensors"):
-        load_start(model_of(TINY), path)
+        load_start(model_of(TINY), str(path))
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.safetensors"):
-        load_start(model_of(TINY), tmp_path / "none.safetensors")
+        load_start(model_of(TINY), str(tmp_path / "none.safetensors"))
+
+
+@torch.no_grad()
+def test_a_neck_narrows_the_maps_before_pooling() -> None:
+    torch.manual_seed(4)
+    model = QualityModel(TINY, (127.0,) * 3, (64.0,) * 3, neck=24).eval()
+    assert (model.width, model.head[0].in_features) == (24, 24)
+    convolution, norm, _ = model.neck
+    norm.running_mean.fill_(0.1)
+    pictures = noise(2, 48)
+    maps = model.backbone.forward_features((pictures.permute(0, 3, 1, 2).float() - 127) / 64)
+    expected = torch.einsum("nchw,oc->nohw", maps, convolution.weight[:, :, 0, 0])
+    expected = ((expected - 0.1) / (1 + norm.eps) ** 0.5).clamp(0, 6).mean(dim=(2, 3))
+    torch.testing.assert_close(model.features(pictures), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_averaged_weights_of_a_run_are_preferred(tmp_path: Path) -> None:
+    last, average, model = (model_of(TINY, seed) for seed in (1, 2, 3))
+    tensors = {f"model.{name}": tensor for name, tensor in last.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    tensors |= {"optimizer.0.exp_avg": torch.zeros(3), "regressor.weight": torch.zeros(2, 2)}
+    assert "fresh" not in load_start(model, stored(tmp_path, tensors))
+    assert same(average.state_dict(), model.state_dict())
+
+
+def test_a_neck_of_another_width_starts_fresh_with_its_head(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = QualityModel(TINY, (127.0,) * 3, (64.0,) * 3, neck=8)
+    model = QualityModel(TINY, (127.0,) * 3, (64.0,) * 3, neck=12)
+    kept = {name: tensor.clone() for name, tensor in model.state_dict().items() if "backbone" not in name}
+    # Six tensors of the neck (one of them a count), four of the head.
+    assert load_start(model, stored(tmp_path, source.state_dict())).endswith("10 fresh in neck and head")
+    assert same(kept, model.state_dict())
+    assert same(source.backbone.state_dict(), model.backbone.state_dict())
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_an_exported_model_is_a_start_that_scores_the_same(tmp_path: Path) -> None:
+    source, model = model_of(TINY, 1), model_of(TINY, 2)
+    for module in source.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as after training
+            module.running_mean.normal_(generator=torch.Generator().manual_seed(1))
+            module.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(2))
+    onnx.save(to_onnx(source, 32), tmp_path / "model.onnx")
+    assert load_start(model, str(tmp_path / "model.onnx")).endswith("tensors from model.onnx")
+    torch.testing.assert_close(model(noise(3, 48)), source(noise(3, 48)))
+
+
+@torch.no_grad()
+def test_the_student_that_ships_is_a_start_that_scores_the_same() -> None:
+    scorer = Scorer()
+    made = scorer.card.recipe["model"]
+    torch.manual_seed(5)
+    model = QualityModel(made["backbone"], made["mean"], made["std"], neck=made.get("neck", 0)).eval()
+    names = {item.name for item in onnx.load(default_model()).graph.initializer}
+    if not any("bn" in name for name in names):
+        pytest.skip("this student was exported with its batch norms folded into its convolutions")
+    assert "fresh" not in load_start(model, "student")
+    size = scorer.card.input_size
+    coarse = np.random.default_rng(3).integers(0, 256, (size // 16, size // 16, 3), dtype=np.uint8)
+    picture = coarse.repeat(16, 0).repeat(16, 1)
+    found = float(model(torch.from_numpy(picture[np.newaxis].copy())))
+    assert found == pytest.approx(scorer.score(picture), abs=2e-4)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff\xff", b"<html>"])
+def test_a_file_that_is_no_onnx_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match="cannot be read as ONNX"):
+        load_start(model_of(TINY), str(tmp_path / "model.onnx"))
+    with pytest.raises(ModelError, match="cannot be read as ONNX"):
+        load_start(model_of(TINY), str(tmp_path / "none.onnx"))
+
+
+def package(folder: Path, name: str, *files: object) -> None:
+    """An importable package with one .pth file for each of `files`, what torch.save makes of it."""
+    inside = folder / name / "weights"
+    inside.mkdir(parents=True)
+    (folder / name / "__init__.py").touch()
+    for index, content in enumerate(files):
+        if isinstance(content, bytes):
+            (inside / f"{index}.pth").write_bytes(content)
+        else:
+            torch.save(content, inside / f"{index}.pth")
+
+
+def test_a_packages_tensors_are_matched_in_order_whatever_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source, model = model_of("tf_efficientnet_lite0:2", 1), model_of(TINY, 2)
+    head = {name: tensor.clone() for name, tensor in model.head.state_dict().items()}
+    theirs = {
+        f"layer{index}.{name.rsplit('.', 1)[-1]}": tensor
+        for index, (name, tensor) in enumerate(source.backbone.state_dict().items())
+    }
+    package(tmp_path, "weights_of_another_name", theirs)
+    told = load_start(model, "package:weights_of_another_name")
+    assert "tensors from weights_of_another_name, 4 fresh" in told
+    wanted = {name: t for name, t in model.backbone.state_dict().items() if "num_batches" not in name}
+    assert same(wanted, source.backbone.state_dict())
+    assert same(head, model.head.state_dict())
+
+
+def test_a_package_that_is_no_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    model = model_of(TINY, 3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    package(tmp_path, "weights_none")
+    package(tmp_path, "weights_two", {}, {})
+    package(tmp_path, "weights_broken", b"no zip at all")
+    package(tmp_path, "weights_pickled", {"weight": Path("a foreign object")})
+    package(tmp_path, "weights_list", [1, 2])
+    package(tmp_path, "weights_no_tensors", {"epoch": 3, "state_dict": {}})
+    package(tmp_path, "weights_other", dict(model_of("test_efficientnet").backbone.state_dict()))
+    for name, reason in {
+        "weights_that_are_not_there": "is not installed",
+        "": "is not installed",
+        "weights_none": "holds 0 .pth files; expected one",
+        "weights_two": "holds 2 .pth files; expected one",
+        "weights_broken": "cannot be read as weights",
+        "weights_pickled": "cannot be read as weights",
+        "weights_list": "cannot be read as weights",
+        "weights_no_tensors": "does not fit",
+        "weights_other": "does not fit: .* of another shape",
+    }.items():
+        with pytest.raises(ModelError, match=reason):
+            load_start(model, f"package:{name}")
+    assert same(before, model.state_dict())
+
+
+class Hub:
+    """What huggingface_hub asks of a server for one public file: HEAD, then GET."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.asked: list[str] = []
+        hub = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self) -> bytes | None:
+                path = self.path.partition("?")[0]
+                hub.asked.append(f"{self.command} {path}")
+                content = files.get(path)
+                self.send_response(200 if content is not None else 404)
+                if content is None:
+                    self.send_header("X-Error-Code", "EntryNotFound")
+                else:
+                    self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                self.send_header("X-Repo-Commit", "0" * 40)
+                self.send_header("Content-Length", str(len(content or b"")))
+                self.end_headers()
+                return content
+
+            def do_HEAD(self) -> None:
+                self.answer()
+
+            def do_GET(self) -> None:
+                self.wfile.write(self.answer() or b"")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, bytes]], Hub]]:
+    """`hub(files)` stands in for huggingface.co; the cache is a new one."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    started: list[Hub] = []
+
+    def start(files: dict[str, bytes]) -> Hub:
+        made = Hub(files)
+        threading.Thread(target=made.server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", made.address)
+        template = made.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        started.append(made)
+        return made
+
+    huggingface_hub.close_session()
+    yield start
+    huggingface_hub.close_session()
+    for made in started:
+        made.server.shutdown()
+        made.server.server_close()
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "weights/best.safetensors"])
+def test_weights_on_the_hub_are_downloaded_once(
+    tmp_path: Path, hub: Callable[[dict[str, bytes]], Hub], file: str
+) -> None:
+    source = model_of(TINY, 1)
+    content = Path(stored(tmp_path, dict(source.backbone.state_dict()))).read_bytes()
+    server = hub({f"/somebody/network/resolve/main/{file}": content})
+    address = "hub:somebody/network" + ("" if file == "model.safetensors" else f"/{file}")
+    for seed in (2, 3):
+        model = model_of(TINY, seed)
+        told = load_start(model, address)
+        assert f"tensors from {Path(file).name}, 4 fresh" in told
+        assert same(source.backbone.state_dict(), model.backbone.state_dict())
+    assert [line for line in server.asked if line.startswith("GET") and file in line] == [
+        f"GET /somebody/network/resolve/main/{file}"
+    ]
+
+
+def test_what_is_not_on_the_hub_is_an_error(hub: Callable[[dict[str, bytes]], Hub]) -> None:
+    hub({})
+    model = model_of(TINY)
+    for address in ("hub:somebody/network", "hub:somebody/network/other.safetensors"):
+        with pytest.raises(ModelError, match=f"{address} cannot be had: .*404"):
+            load_start(model, address)
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error(
+    hub: Callable[[dict[str, bytes]], Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = hub({})
+    server.server.shutdown()
+    server.server.server_close()
+    with pytest.raises(ModelError, match="hub:somebody/network cannot be had"):
+        load_start(model_of(TINY), "hub:somebody/network")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="hub:somebody/network cannot be had"):
+        load_start(model_of(TINY), "hub:somebody/network")
+
+
+def test_an_address_without_an_owner_or_with_odd_letters_is_an_error() -> None:
+    with pytest.raises(ModelError, match="hub:network names no owner") as caught:
+        load_start(model_of(TINY), "hub:network")
+    assert "hub:OWNER/NAME" in str(caught.value.hint)
+    with pytest.raises(ModelError, match="cannot be had"):
+        load_start(model_of(TINY), "hub:some body/net--work")
+
+
+def test_something_on_the_hub_that_is_no_safetensors_is_an_error(
+    hub: Callable[[dict[str, bytes]], Hub],
+) -> None:
+    hub({"/somebody/network/resolve/main/model.safetensors": b"<html>"})
+    with pytest.raises(ModelError, match="cannot be read as safetensors"):
+        load_start(model_of(TINY), "hub:somebody/network")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from efiqa.degrade import KINDS
 from efiqa.errors import RecordError
-from efiqa.train.recipe import Recipe, load_recipe
+from efiqa.train.recipe import Ladder, Recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.toml") if not path.name.endswith(".card.toml"))
@@ -94,7 +95,7 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(
         ("[optim]\nlr = true\n", "recipe.optim.lr must be float"),
         ("[run]\nseed = 1.5\n", "recipe.run.seed must be int"),
         ("[run]\nseed = false\n", "recipe.run.seed must be int"),
-        ('[run]\nprecision = "fp16"\n', "recipe.run.precision must be .*'bf16'"),
+        ('[run]\nprecision = "fp8"\n', "recipe.run.precision must be .*'bf16'"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_an_error(write: Write, addition: str, expected: str) -> None:
@@ -181,17 +182,29 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
         ("data.crop=16", "data.crop"),
         ("data.crop=400", "data.crop"),
         ("data.batch=0", "data.batch"),
-        ("data.ladder_pairs=-1", "data.ladder_pairs"),
+        ("data.degraded=-0.1", "data.degraded"),
+        ("data.degraded=nan", "data.degraded"),
+        ("ladder.pairs=-1", "ladder.pairs"),
+        ("ladder.kinds=[]", "ladder.kinds"),
+        ('ladder.kinds=["blur", "fog"]', "ladder.kinds"),
+        ("ladder.margin=-1", "ladder.margin"),
+        ("ladder.margin=inf", "ladder.margin"),
         ("data.workers=-1", "data.workers"),
         ("data.scale_jitter=0.5", "data.scale_jitter"),
         ("model.std=[1.0, 0.0, 1.0]", "model.std"),
         ("model.std=[]", "model.std"),
+        ("model.neck=-1", "model.neck"),
+        ("model.frozen=-1", "model.frozen"),
         ("optim.lr=0", "optim.lr"),
         ("optim.lr=nan", "optim.lr"),
         ("optim.lr=inf", "optim.lr"),
         ("optim.weight_decay=-1", "optim.weight_decay"),
         ("optim.epochs=0", "optim.epochs"),
         ("optim.epochs=inf", "optim.epochs"),
+        ("optim.accumulate=0", "optim.accumulate"),
+        ("optim.decay_epochs=0", "optim.decay_epochs"),
+        ("optim.ema=1", "optim.ema"),
+        ("optim.ema=-0.1", "optim.ema"),
         ("optim.warmup=1", "optim.warmup"),
         ("optim.clip=0", "optim.clip"),
         ("loss.rank=-1", "loss.rank"),
@@ -201,6 +214,24 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
 def test_a_value_out_of_range_is_an_error_that_names_the_key(write: Write, change: str, key: str) -> None:
     with pytest.raises(RecordError, match=f"recipe: {key} must be"):
         load_recipe(write(PLAIN), [change])
+
+
+@pytest.mark.parametrize("change", ["data.degraded=0.5", "loss.distil=1", "loss.features=1"])
+def test_what_only_a_teacher_can_judge_needs_one(write: Write, change: str) -> None:
+    key = change.partition("=")[0]
+    with pytest.raises(RecordError, match=f"recipe: {key} must be 0 without distil.teachers"):
+        load_recipe(write(PLAIN), [change])
+    assert load_recipe(write(PLAIN), [change, 'distil.teachers=["runs/teacher"]'])
+
+
+def test_the_schedule_is_one_of_those_there_are(write: Write) -> None:
+    assert load_recipe(write(PLAIN), ['optim.schedule="step"']).optim.schedule == "step"
+    with pytest.raises(RecordError, match=r"recipe.optim.schedule must be .*'cosine'.* but got 'linear'"):
+        load_recipe(write(PLAIN), ['optim.schedule="linear"'])
+
+
+def test_the_default_rows_of_a_ladder_are_kinds_that_there_are() -> None:
+    assert set(Ladder().kinds) <= set(KINDS)
 
 
 def test_equal_recipes_have_one_digest_however_they_are_written(write: Write) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import timm
 import torch
 from timm.models.edgenext import CrossCovarianceAttn, PositionalEncodingFourier
+from timm.models.ghostnet import GhostNet
+from timm.models.mobilenetv3 import MobileNetV3
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import swin_transformer
@@ -31,16 +33,18 @@ def build_backbone(name: str) -> tuple[nn.Module, int]:
     classifier head goes whole, its normalisation too: this is what gives the paper's student
     (`edgenext_xx_small`) its 1,179,641 parameters.
 
-    Raises TrainingError for an unknown name, a network that cannot be cut, or one made for one size only.
+    Raises TrainingError for an unknown name, a network that cannot be cut, or one that takes one size only.
     """
     family, _, cut = name.partition(":")
     network = _network(family)
-    removed = ["head", "classifier", "fc"]
+    removed = ["head", "classifier", "fc", "fc_norm", "norm_head", "attn_pool"]
+    if isinstance(network, MobileNetV3 | GhostNet):
+        removed.append("conv_head")  # theirs comes after pooling, EfficientNet's before
     if cut:
         _cut(network, name, cut)
         removed += ["conv_head", "bn2"]
     for part in removed:
-        if hasattr(network, part):
+        if isinstance(getattr(network, part, None), nn.Module):
             setattr(network, part, nn.Identity())
     for module in network.modules():
         if isinstance(module, CrossCovarianceAttn):
@@ -51,7 +55,7 @@ def build_backbone(name: str) -> tuple[nn.Module, int]:
         return network, _feature_width(network)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise TrainingError(
-            f"{name!r} takes pictures of one size only, and not of {PROBE_SIDE} px: {error}",
+            f"{name!r} does not give one map of features for a picture of {PROBE_SIDE} px: {error}",
             hint="choose a network that takes pictures of any size, as convolutional ones do",
         ) from error
 
@@ -111,6 +115,8 @@ def _torchvision_maps(self: nn.Module, x: Tensor) -> Tensor:
 def _maps(self: nn.Module, x: Tensor) -> Tensor:
     """timm gives (n, C, h, w), (n, h, w, C) or (n, tokens, C) by family; here always the first."""
     features: Tensor = self.timm_features(x)  # type: ignore[operator]
+    if not isinstance(features, Tensor):
+        raise ValueError("it gives several maps")
     if features.ndim == 3:
         features = features[:, getattr(self, "num_prefix_tokens", 0) :].transpose(1, 2).unsqueeze(3)
     elif getattr(self, "output_fmt", "NCHW") == "NHWC":

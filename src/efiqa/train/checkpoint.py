@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Position:
     sources: list[dict[str, Any]]
     metrics: dict[str, Any]
     commit: str
+    before: dict[str, Any] = field(default_factory=dict)
+    """Metrics of the start weights, where the recipe asks for them."""
     best: float | None = None
     """Highest validation SRCC so far."""
     scaler: dict[str, Any] | None = None

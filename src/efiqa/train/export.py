@@ -208,7 +208,7 @@ def check_parity(model: QualityModel, scorer: Scorer) -> float:
         picture = coarse.repeat(length // len(coarse) + 1, 0).repeat(size // len(coarse) + 1, 1)
         picture = picture[:length, :size]
         picture = picture.transpose(1, 0, 2) if index % 2 else picture
-        pixels = np.ascontiguousarray(RESIZE[scorer.card.resize](picture, size))
+        pixels = np.array(RESIZE[scorer.card.resize](picture, size), order="C")  # torch wants its own copy
         expected = float(model(torch.from_numpy(pixels[np.newaxis]))[0])
         worst = max(worst, abs(scorer.score(picture) - expected) - 0.5 * 10**-SCORE_DIGITS)
     if worst > TOLERANCE:

@@ -144,8 +144,8 @@ class _Loop:
         saved_at = logged_at = time.monotonic()
         seen_at_log, waited, rate = seen, 0.0, 0.0
         if start == 0 and self.recipe.run.validate_first and self.validation:
-            before = self._validate()
-            self.log(step=0, event="validation", **before)
+            self.position = replace(self.position, before=self._validate())
+            self.log(step=0, event="validation", **self.position.before)
         self.learner.train()
         for step in range(start, self.steps):
             asked = time.monotonic()

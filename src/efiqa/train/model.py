@@ -147,9 +147,10 @@ def _from_package(model: QualityModel, package: str) -> dict[str, Tensor]:
         raise ModelError(f"the package {package} holds {len(files)} .pth files; expected one")
     try:
         stored = torch.load(files[0], map_location="cpu", weights_only=True)
-        theirs = [tensor for name, tensor in stored.items() if not name.endswith("num_batches_tracked")]
+        tensors = {name: item for name, item in stored.items() if isinstance(item, Tensor)}
     except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError) as error:
         raise ModelError(f"{files[0]} cannot be read as weights: {error}") from error
+    theirs = [tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")]
     names = [name for name in model.state_dict() if name.startswith("backbone.")]
     names = [name for name in names if not name.endswith("num_batches_tracked")]
     return dict(zip(names, theirs, strict=False))

@@ -1,0 +1,162 @@
+"""The page of results: a model compared with itself differs by nothing, and what is kept is used again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import PIL.Image
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("matplotlib")
+
+from efiqa.errors import RecordError
+from efiqa.metrics import srcc
+from efiqa.records import Row, read_manifest, read_predictions, write_manifest
+from efiqa.train.fit import fit
+from efiqa.train.recipe import Data, Model, Optim, Recipe, Run
+
+SCRIPT = Path(__file__).parents[1] / "recipes" / "results.py"
+
+
+@pytest.fixture(scope="module")
+def results() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("results", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["results"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def made(results: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with L.csv, run folders a, b (another seed) and copy (of a), study.toml, and the page."""
+    folder = tmp_path_factory.mktemp("study")
+    generator = np.random.default_rng(0)
+    rows = []
+    for index in range(40):
+        path = folder / f"{index:02d}.png"
+        level = int(generator.integers(20, 230))
+        pixels = np.clip(level + generator.normal(0, 20, (32, 32, 3)), 0, 255).astype(np.uint8)
+        PIL.Image.fromarray(pixels).save(path)
+        split = "train" if index < 16 else "validation"
+        rows.append(Row(str(path), score=level / 255, split=split, source="human"))
+    write_manifest(folder / "L.csv", rows)
+    for seed, name in enumerate("ab"):
+        recipe = Recipe(
+            data=Data(train=(str(folder / "L.csv"),), size=32, crop=32, batch=8, workers=0),
+            model=Model("tf_efficientnet_lite0:1", mean=(127.0,) * 3, std=(128.0,) * 3),
+            optim=Optim(epochs=1),
+            run=Run(seed=seed, precision="fp32"),
+        )
+        fit(recipe, folder / name)
+    shutil.copytree(folder / "a", folder / "copy")
+    write_study(folder / "study.toml", folder)
+    run(results, folder)
+    return folder
+
+
+def write_study(path: Path, folder: Path, text: str = "") -> Path:
+    path.write_text(
+        f'title = "T"\nmanifest = "{folder}/L.csv"\nruns = "{folder}"\n'
+        f'teacher = "a"\nreference = "a"\n{text}\n'
+        '[[row]]\nname = "a"\nruns = ["a"]\nnote = "first"\n'
+        '[[row]]\nname = "copy"\nruns = ["copy"]\n'
+        '[[row]]\nname = "both"\nruns = ["a", "b"]\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+def run(results: ModuleType, folder: Path) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["results.py", str(folder / "study.toml"), "-o", str(folder / "page.md")])
+        results.main()
+    return (folder / "page.md").read_text(encoding="utf-8")
+
+
+def cells(page: str, heading: str) -> dict[str, list[str]]:
+    """First cell → the others, of the table under a heading."""
+    part = page.split(f"## {heading}")[1].split("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")]
+    return {line[0]: line[1:] for line in lines[2:]}
+
+
+def test_a_model_compared_with_its_copy_differs_by_nothing(made: Path) -> None:
+    page = (made / "page.md").read_text(encoding="utf-8")
+    table = cells(page, "Difference to a")
+    assert set(table) == {"copy", "both"}
+    assert [cell.replace("-", "+") for cell in table["copy"]] == ["+0.000 [+0.000, +0.000]"] * 2
+
+
+def test_agreement_is_that_of_the_scores_kept_beside_the_run(made: Path) -> None:
+    table = cells((made / "page.md").read_text(encoding="utf-8"), "Agreement")
+    labels = [row.score for row in read_manifest(made / "L.csv") if row.split == "validation"]
+    found = {
+        name: srcc([row.score for row in read_predictions(made / name / "validation.csv")], labels)
+        for name in "ab"
+    }
+    assert table["a"][1].startswith(f"{found['a']:.3f} [")
+    assert table["both"][1].startswith(f"{(found['a'] + found['b']) / 2:.3f} ± ")
+    assert table["a"][-2:] == ["first", "100.0%"]
+
+
+def test_cost_names_the_network_and_what_was_seen(made: Path) -> None:
+    table = cells((made / "page.md").read_text(encoding="utf-8"), "Cost")
+    network, parameters, _, side, seen, *_ = table["a"]
+    assert (network, parameters, side, seen) == ("tf_efficientnet_lite0:1", "4,129", "32", "16")
+    assert len(json.loads((made / "latency.json").read_text())) == 1  # all are the same network
+
+
+def test_the_page_is_the_same_when_made_again(results: ModuleType, made: Path) -> None:
+    before = (made / "page.md").read_text(encoding="utf-8")
+    assert run(results, made) == before
+    assert "Generated by `python recipes/results.py" in before
+    assert re.search(r"!\[.*\]\(page\.png\)", before)
+    assert 0 < (made / "page.png").stat().st_size < 60_000
+
+
+def test_scores_of_other_pictures_are_not_used_again(results: ModuleType, made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "a", tmp_path / "a")
+    rows = [row for row in read_manifest(made / "L.csv") if row.split == "validation"][:5]
+    assert len(results.measure(tmp_path / "a", rows).scores) == 5
+
+
+def test_a_picture_without_a_score_is_an_error(results: ModuleType, made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "a", tmp_path / "a")
+    with pytest.raises(RecordError, match=r"nowhere\.png has no score"):
+        results.measure(tmp_path / "a", [Row("nowhere.png", score=0.5, split="validation")])
+
+
+def test_minutes_follow_from_the_rates_and_repeated_steps_count_once(
+    results: ModuleType, tmp_path: Path
+) -> None:
+    """40 steps of 30 pictures: 600 at 10 a second, 600 at 20 a second, are 60 + 30 seconds."""
+    log = tmp_path / "log.jsonl"
+    lines = [{"event": "start"}, {"step": 20, "images_per_s": 10.0}, {"step": 40, "images_per_s": 5.0}]
+    lines += [{"event": "resume"}, {"step": 40, "images_per_s": 20.0}]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert results.minutes(log, 1200) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("colour = 1", "'colour' is unknown"), ("", "reference is no row: 'c'"), ("title =", "cannot be read")],
+)
+def test_a_study_with_a_mistake_is_refused(
+    results: ModuleType, tmp_path: Path, text: str, expected: str
+) -> None:
+    path = write_study(tmp_path / "study.toml", tmp_path, text)
+    if not text:
+        path.write_text(path.read_text().replace('reference = "a"', 'reference = "c"'))
+    with pytest.raises(RecordError, match=re.escape(expected)):
+        results.load_study(path)
