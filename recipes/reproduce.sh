@@ -86,7 +86,7 @@ pseudo_label() {
 }
 
 confidence=weight calibrated=yes
-smaller="" smaller_teacher=""
+smaller="" smaller_teacher="" smaller_student=""
 # What the world is made of: L.csv, U1.csv and U2.csv in $runs, which views a teacher takes, and what the
 # students start from.
 . "$recipes/world.sh"
@@ -110,7 +110,7 @@ done
 until_stage teacher_plus
 pseudo_label U2 "$teacher" U2.pseudo
 
-train student student.toml "$student_sets" $(start_from "$teacher") $(taught_by "$teacher")
+train student student.toml "$student_sets" $(start_from "$teacher") $(taught_by "$teacher") $smaller_student
 until_stage student
 if [ -n "$tiny" ]; then
     $python recipes/tiny.py --check "$runs/student/model.onnx"

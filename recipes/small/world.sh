@@ -46,7 +46,7 @@ make_sets() {
 # The rows of docs/results.md: short runs, all of the same length, so that what differs is the switch. The rows of
 # the method have three seeds each, those with one switch off one; SEEDS and SWITCH_SEEDS name others. The student
 # that ships is the full row, trained longer.
-short="--set optim.steps=70 --set run.checkpoint_seconds=3600 --set data.validation=[]"
+short="--set optim.steps=60 --set run.checkpoint_seconds=3600 --set data.validation=[]"
 alone='--set distil.teachers=[] --set loss.distil=0 --set loss.features=0 --set data.degraded=0'
 given='--set model.start="../shared/weights/iqa_tf_efficientnet_lite0.safetensors"'
 

@@ -100,7 +100,7 @@ def test_a_cut_within_a_stage_keeps_its_first_blocks() -> None:
     "name",
     [
         "tf_efficientnet_lite0:2.0",
-        "tf_efficientnet_lite0:2.2",  # all of its blocks: say 3
+        "tf_efficientnet_lite0:2.2",  # all of its two blocks
         "tf_efficientnet_lite0:2.x",
         "tf_efficientnet_lite0:.1",
         "tf_efficientnet_lite0:-1",

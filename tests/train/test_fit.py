@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,12 @@ def identical(a: Path, b: Path) -> bool:
     """Whether two runs ended with the same model and optimiser, bit for bit."""
     first, second = RunFolder(a).load()[0], RunFolder(b).load()[0]
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def same_position(a: Path, b: Path) -> bool:
+    """Whether two runs say the same of themselves; the working folder's commit may have changed between."""
+    first, second = (replace(RunFolder(path).load()[1], commit="") for path in (a, b))
+    return first == second
 
 
 def test_a_short_run_learns_to_order_pictures_by_brightness(
@@ -142,7 +149,7 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     fit(recipe, tmp_path / "killed")
     assert [line["event"] for line in log_of(tmp_path / "killed") if "event" in line].count("resume") == 1
     assert identical(tmp_path / "undisturbed", tmp_path / "killed")
-    assert RunFolder(tmp_path / "undisturbed").load()[1] == RunFolder(tmp_path / "killed").load()[1]
+    assert same_position(tmp_path / "undisturbed", tmp_path / "killed")
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path, brightness: Path, tiny_recipe: MakeRecipe) -> None:
@@ -392,7 +399,7 @@ def test_a_run_that_was_broken_off_ends_with_the_weights_of_an_undisturbed_one(
         assert RunFolder(tmp_path / "broken").load()[1].step == last
     assert fit(recipe, tmp_path / "broken").step == 8
     assert identical(tmp_path / "undisturbed", tmp_path / "broken")
-    assert RunFolder(tmp_path / "undisturbed").load()[1] == RunFolder(tmp_path / "broken").load()[1]
+    assert same_position(tmp_path / "undisturbed", tmp_path / "broken")
 
 
 def test_what_is_drawn_at_random_in_the_network_is_the_same_after_a_resume(

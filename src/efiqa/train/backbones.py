@@ -51,6 +51,8 @@ def build_backbone(name: str) -> tuple[nn.Module, int]:
             module.forward = MethodType(_attention_in_four_dimensions, module)  # type: ignore[method-assign]
         elif isinstance(module, PositionalEncodingFourier):
             module.forward = MethodType(_positions_in_four_dimensions, module)  # type: ignore[method-assign]
+        elif isinstance(module, swin_transformer.ShiftedWindowAttention):
+            module.forward = MethodType(_windows_in_four_dimensions, module)  # type: ignore[method-assign]
     try:
         return network, _feature_width(network)
     except (RuntimeError, AssertionError, ValueError) as error:
@@ -184,6 +186,55 @@ def _positions_in_four_dimensions(self: PositionalEncodingFourier, shape: tuple[
     across = encode(width)[None].expand(height, width, -1)
     position = torch.cat((down, across), dim=2).permute(2, 0, 1)[None].to(weight.dtype)
     return self.token_projection(position).expand(batch, -1, -1, -1)  # type: ignore[no-any-return]
+
+
+def _windows_in_four_dimensions(self: swin_transformer.ShiftedWindowAttention, x: Tensor) -> Tensor:
+    """Swin's shifted-window attention, (n, h, w, C) → (n, h, w, C), with no tensor above 4-D.
+
+    torchvision cuts windows in six dimensions and adds the mask in five, which several runtimes refuse.
+    Cutting rows first and columns second, with windows × heads in one dimension, gives the same numbers.
+    The mask keeps apart what the shift made neighbours; it is the same for every picture.
+    """
+    batch, height, width, channels = x.shape
+    side, heads = self.window_size[0], self.num_heads
+    if height % side or width % side:
+        x = functional.pad(x, (0, 0, 0, -width % side, 0, -height % side))
+    tall, wide = x.shape[1], x.shape[2]
+    # A window as long as the map sees all of it, so nothing is gained by shifting.
+    down, across = (
+        0 if side >= length else step for length, step in zip((tall, wide), self.shift_size, strict=True)
+    )
+    if down or across:
+        x = torch.roll(x, (-down, -across), (1, 2))
+    columns, tokens = wide // side, side * side
+
+    def windows(y: Tensor, width: int) -> Tensor:
+        """(n, tall, wide, width) → (n × windows, tokens, width), row of windows by row."""
+        return y.reshape(-1, side, columns, side * width).transpose(1, 2).reshape(-1, tokens, width)
+
+    def split_heads(y: Tensor) -> Tensor:
+        return y.reshape(-1, tokens, heads, channels // heads).transpose(1, 2)
+
+    query, key, value = (split_heads(part) for part in self.qkv(windows(x, channels)).chunk(3, dim=-1))
+    attention = (query * (channels // heads) ** -0.5) @ key.transpose(
+        -2, -1
+    ) + self.get_relative_position_bias()
+    if down or across:
+        strip = [torch.zeros(length, device=x.device) for length in (tall, wide)]
+        for each, step in zip(strip, (down, across), strict=True):
+            if step:
+                each[-side:-step], each[-step:] = 1, 2
+        region = windows((3 * strip[0][:, None] + strip[1])[None, :, :, None], 1)
+        mask = (region != region.transpose(1, 2)).to(x.dtype).repeat_interleave(heads, 0) * -100
+        together = (-1, len(mask), tokens, tokens)
+        attention = (attention.reshape(together) + mask).reshape(-1, heads, tokens, tokens)
+    attention = functional.dropout(attention.softmax(dim=-1), self.attention_dropout, self.training)
+    x = (attention @ value).transpose(1, 2).reshape(-1, tokens, channels)
+    x = functional.dropout(self.proj(x), self.dropout, self.training)
+    x = x.reshape(-1, columns, side, side * channels).transpose(1, 2).reshape(batch, tall, wide, channels)
+    if down or across:
+        x = torch.roll(x, (down, across), (1, 2))
+    return x[:, :height, :width]
 
 
 def keep_depthwise_in_full_precision(network: nn.Module) -> None:
