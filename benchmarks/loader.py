@@ -17,9 +17,8 @@ from pathlib import Path
 
 import torch
 
-from efiqa.train.backbones import keep_depthwise_in_full_precision
+from efiqa.train.backbones import keep_depthwise_in_full_precision, keep_freed_memory
 from efiqa.train.data import Batches, loader, read_rows
-from efiqa.train.fit import keep_freed_memory
 from efiqa.train.learner import Learner, losses
 from efiqa.train.model import build_model, load_start
 from efiqa.train.recipe import load_recipe

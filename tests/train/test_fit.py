@@ -22,6 +22,7 @@ pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[trai
 from safetensors.torch import save_file
 
 import efiqa.train.fit
+import efiqa.train.optim
 import efiqa.train.learner
 from efiqa.errors import ModelError, RecordError, TrainingError
 from efiqa.records import Row, read_manifest
@@ -337,7 +338,7 @@ def test_the_rate_falls_to_a_tenth_every_so_many_epochs() -> None:
 
 def test_biases_and_normalisation_do_not_decay() -> None:
     model = QualityModel("tf_efficientnet_lite0:1", (127.0,) * 3, (64.0,) * 3)
-    decaying, free = efiqa.train.fit._groups(model, Optim(weight_decay=0.5))
+    decaying, free = efiqa.train.optim.parameter_groups(model, Optim(weight_decay=0.5))
     assert (decaying["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
     assert {parameter.ndim for parameter in decaying["params"]} == {2, 4}
     assert {parameter.ndim for parameter in free["params"]} == {1}
@@ -456,11 +457,11 @@ def test_the_moving_average_by_hand() -> None:
     model = torch.nn.Linear(1, 1)
     average = {"weight": torch.tensor([[1.0]]), "bias": torch.tensor([0.0])}
     model.load_state_dict({"weight": torch.tensor([[3.0]]), "bias": torch.tensor([10.0])})
-    efiqa.train.fit._update_average(average, model, 0.9, step=1000)
+    efiqa.train.optim.update_average(average, model, 0.9, step=1000)
     assert average["weight"].item() == pytest.approx(0.9 * 1 + 0.1 * 3)
     assert average["bias"].item() == pytest.approx(1.0)
     # The first step forgets nine tenths of the start: its decay is at most (1 + 0) / (10 + 0).
-    efiqa.train.fit._update_average(average, model, 0.9, step=0)
+    efiqa.train.optim.update_average(average, model, 0.9, step=0)
     assert average["weight"].item() == pytest.approx(0.1 * 1.2 + 0.9 * 3)
 
 

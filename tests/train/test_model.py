@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -509,6 +510,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error(
     server = hub({})
     server.server.shutdown()
     server.server.server_close()
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # between its own retries
     with pytest.raises(ModelError, match="hub:somebody/network cannot be had"):
         load_start(model_of(TINY), "hub:somebody/network")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)

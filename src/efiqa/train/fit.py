@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from efiqa.errors import ImageError, InvalidArgument, MissingExtra, TrainingError
-from efiqa.image import Image, resize
-from efiqa.metrics import plcc, srcc
+from efiqa.errors import MissingExtra, TrainingError
 from efiqa.records import Row, read_manifest
-from efiqa.scorer import available_cores
-from efiqa.sources import load_row
 from efiqa.train import parallel
-from efiqa.train.backbones import keep_depthwise_in_full_precision
+from efiqa.train.backbones import keep_depthwise_in_full_precision, keep_freed_memory
 from efiqa.train.checkpoint import Position, RunFolder, current_commit
 from efiqa.train.data import Batch, Batches, count_sources, loader, read_rows
 from efiqa.train.learner import Learner, losses
-from efiqa.train.model import QualityModel, build_model, load_start
-from efiqa.train.recipe import Optim, Recipe
+from efiqa.train.model import build_model, load_start
+from efiqa.train.optim import learning_rate, parameter_groups, precision, update_average
+from efiqa.train.recipe import Recipe
 from efiqa.train.teacher import Teacher
+from efiqa.train.validation import evaluate
 
 LOG_EVERY = 20
 
@@ -100,7 +95,7 @@ class _Loop:
             if recipe.optim.ema
             else {}
         )
-        self.optimizer = torch.optim.AdamW(_groups(self.learner, recipe.optim), lr=recipe.optim.lr)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.learner, recipe.optim), lr=recipe.optim.lr)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.run.precision == "fp16")
         self.folder = RunFolder(folder)
         sources = describe(recipe.data.train)
@@ -195,7 +190,7 @@ class _Loop:
             last = number == len(group) - 1
             waiting = contextlib.nullcontext() if last else _unsynchronised(self.module)
             with waiting:
-                with _precision(self.recipe, self.device):
+                with precision(self.recipe, self.device):
                     scores, features = self.module(batch.image.to(self.device, non_blocking=True))
                 terms = losses(scores, features, batch, self.recipe)
                 self._must_be_finite("loss", terms["loss"], step, group)
@@ -213,7 +208,7 @@ class _Loop:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:
-            _update_average(self.average, self.learner.model, self.recipe.optim.ema, step)
+            update_average(self.average, self.learner.model, self.recipe.optim.ema, step)
         return total
 
     def _must_be_finite(self, name: str, value: Tensor, step: int, group: Sequence[Batch]) -> None:
@@ -277,113 +272,6 @@ def _unsynchronised(module: nn.Module) -> contextlib.AbstractContextManager[obje
     if isinstance(module, DistributedDataParallel):
         return module.no_sync()
     return contextlib.nullcontext()
-
-
-@torch.no_grad()
-def _update_average(average: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
-    """average ← decay · average + (1 − decay) · weights; early on with less decay, to forget the start."""
-    decay = min(decay, (1 + step) / (10 + step))
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            average[name].lerp_(tensor, 1 - decay)
-        else:
-            average[name].copy_(tensor)
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory instead of handing it back to the kernel after every tensor.
-
-    A training step frees and takes the same hundreds of megabytes again and again; giving them back costs
-    a page fault per 4 KiB each time. Measured on two cores: 4.1 → 1.6 to 2.0 s a step of 36 pictures.
-    Elsewhere than glibc there is no such switch, and nothing is done.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        trim_threshold, top_pad, mmap_max = -1, -2, -4  # names from malloc.h, without their M_
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(top_pad, 2**28)
-
-
-def learning_rate(optim: Optim, step: int, steps: int, steps_per_epoch: int) -> float:
-    """Linear warm-up from 0, then a half cosine to 0 at the last step, or a tenth every `decay_epochs`."""
-    warmup = max(1, round(optim.warmup * steps))
-    if step < warmup:
-        return optim.lr * (step + 1) / warmup
-    if optim.schedule == "step":
-        return float(optim.lr * 0.1 ** (step // max(1, round(optim.decay_epochs * steps_per_epoch))))
-    return optim.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def _groups(module: nn.Module, optim: Optim) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels only; biases and normalisation go without."""
-    learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in learnt if p.ndim > 1], "weight_decay": optim.weight_decay},
-        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _precision(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-    kind = kinds[recipe.run.precision]
-    return torch.autocast(device.type, kind, enabled=kind != torch.float32)
-
-
-@torch.no_grad()
-def evaluate(model: QualityModel, rows: Sequence[Row], recipe: Recipe) -> dict[str, Any]:
-    """SRCC and PLCC over whole pictures at the finished model's input size, as users will score them.
-
-    Under torchrun each process scores its share; the pairs are put together by the row they belong to.
-    """
-    device = next(model.parameters()).device
-    model.eval()
-    found: list[Any] = []
-    pictures: list[Image] = []
-    places: list[int] = []
-
-    def flush() -> None:
-        with _precision(recipe, device):
-            scores = model(torch.from_numpy(np.stack(pictures)).to(device)).tolist()
-        found.extend(zip(places, scores, strict=True))
-        pictures.clear()
-        places.clear()
-
-    for place, picture in _pictures(rows, recipe.data.size):
-        if picture is None:
-            continue
-        pictures.append(picture)
-        places.append(place)
-        if len(pictures) == 32:
-            flush()
-    if pictures:
-        flush()
-    scores = dict(sorted(parallel.gather_objects(found)))
-    labels = [float(rows[place].score or 0.0) for place in scores]
-    try:
-        agreement: dict[str, Any] = {
-            "srcc": round(srcc(list(scores.values()), labels), 4),
-            "plcc": round(plcc(list(scores.values()), labels), 4),
-        }
-    except InvalidArgument as error:
-        agreement = {"note": str(error)}
-    return {**agreement, "n": len(labels), "unreadable": len(rows) - len(labels)}
-
-
-def _pictures(rows: Sequence[Row], size: int) -> Iterator[tuple[int, Image | None]]:
-    """This process's share of the rows' pictures, decoded ahead; none for one that cannot be read."""
-
-    def load(place: int) -> tuple[int, Image | None]:
-        try:
-            return place, resize(load_row(rows[place]), size)
-        except ImageError:
-            return place, None
-
-    rank, processes = parallel.place()
-    own = range(rank, len(rows), processes)
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for first in range(0, len(own), 64):  # no more than this many decoded pictures wait
-            yield from pool.map(load, own[first : first + 64])
 
 
 def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
