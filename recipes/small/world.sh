@@ -55,9 +55,9 @@ alone='--set distil.teachers=[] --set loss.distil=0 --set loss.features=0 --set 
 given='--set model.start="../shared/weights/iqa_tf_efficientnet_lite0.safetensors"'
 
 row() { # row NAME "MANIFESTS" [--set …]
-    name=$1 sets=$2; shift 2
+    row=$1 sets=$2; shift 2
     for seed in $seeds; do
-        train "study/$name-$seed" student.toml "$sets" $short --set "run.seed=$seed" "$@"
+        train "study/$row-$seed" student.toml "$sets" $short --set "run.seed=$seed" "$@"
     done
 }
 
