@@ -39,7 +39,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from efiqa import Scorer
@@ -47,6 +46,7 @@ from efiqa.card import ModelCard
 from efiqa.errors import InvalidArgument, RecordError
 from efiqa.metrics import krcc, plcc, rmse, srcc
 from efiqa.records import Row, read_manifest, read_predictions, write_predictions
+from efiqa.runtime import onnxruntime
 from efiqa.sources import load_row
 from efiqa.train.checkpoint import RunFolder, current_commit
 from efiqa.train.export import Statement, export, prepare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "efiqa"
 LEVELS = [
     ["errors"],
-    ["card", "image", "metrics", "records"],
+    ["card", "image", "metrics", "records", "runtime"],
     [
         "calibrate",
         "degrade",
@@ -142,3 +143,14 @@ def test_the_version_is_written_once():
     assert settings["project"]["dynamic"] == ["version"]
     home = (ROOT / settings["tool"]["hatch"]["version"]["path"]).read_text(encoding="utf-8")
     assert re.findall(r'^__version__ = "(\d+\.\d+\.\d+)"$', home, re.MULTILINE) == [efiqa.__version__]
+
+
+def test_scoring_leaves_nothing_in_the_home_folder(tmp_path: Path):
+    portrait = Path(__file__).parents[1] / "examples" / "samples" / "astronaut.jpg"
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
+    command = [sys.executable, "-m", "efiqa", "score", str(portrait)]
+    subprocess.run(command, env=environment, check=True, capture_output=True, cwd=tmp_path)
+    assert not list(home.rglob("*"))

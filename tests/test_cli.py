@@ -218,7 +218,10 @@ def test_a_wrong_choice_does_not_cost_the_journal(run: Run, folder: Path, model:
 
 def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, grey: Grey, model: Path):
     path, journal = grey(tmp_path / "a.png", 51), tmp_path / ".scores.csv.journal"
-    command = [sys.executable, "-c", "from efiqa.cli import main; main()", "score", "-", "--faces", "none"]
+    # Tests that run in the background inherit that Ctrl-C is ignored.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{heard}; from efiqa.cli import main; main()"
+    command = [sys.executable, "-c", program, "score", "-", "--faces", "none"]
     command += ["-m", str(model), "-o", str(tmp_path / "scores.csv")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 import PIL.Image
 from numpy.typing import NDArray
 
 from efiqa.errors import InvalidArgument, MissingExtra, ModelError
 from efiqa.image import Image
+from efiqa.runtime import onnxruntime
 
 CROP_SCALE = 2.0
 """Side of the square crop over the longer side of the box. Training and scoring use the same number."""

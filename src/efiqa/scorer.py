@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from efiqa.card import CENTRE_RULE, METADATA_KEY, RESIZE_RULE, ModelCard
@@ -23,6 +22,7 @@ from efiqa.errors import ImageError, ImageTooSmall, InvalidArgument, ModelError
 from efiqa.faces import Box, Detector, Face, face_crop, load_detector
 from efiqa.image import Image, Source, crop, load_image, resize, resize_and_crop
 from efiqa.records import Prediction, printable
+from efiqa.runtime import onnxruntime
 from efiqa.sources import Named
 from efiqa.views import VIEWS
 

@@ -22,8 +22,8 @@ pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[trai
 from safetensors.torch import save_file
 
 import efiqa.train.fit
-import efiqa.train.optim
 import efiqa.train.learner
+import efiqa.train.optim
 from efiqa.errors import ModelError, RecordError, TrainingError
 from efiqa.records import Row, read_manifest
 from efiqa.train.checkpoint import RunFolder, model_tensors

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from efiqa.errors import RecordError
+from efiqa.runtime import onnxruntime
 from efiqa.train.checkpoint import RunFolder
 from efiqa.train.graph import to_onnx
 from efiqa.train.model import QualityModel
