@@ -307,7 +307,9 @@ def test_few_noisy_rows_give_an_increasing_better_fit_or_an_error(n: int, noise:
         fitted = fit_logistic(x, y)
     except InvalidArgument:
         return
-    assert (np.diff(fitted(np.linspace(0, 1, 50))) > 0).all()
+    values = fitted(np.linspace(0, 1, 50))
+    assert (np.diff(values) >= 0).all()  # a steep one is flat, in floats, far from its centre
+    assert values[-1] > values[0]
     assert rmse(fitted(x), y) < rmse(x, y)
 
 

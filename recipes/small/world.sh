@@ -43,10 +43,6 @@ make_sets() {
         join "$runs/U2.csv" "$runs/ffhq.copies.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
 }
 
-finish_student() {
-    train student_finish student_finish.toml "$student_sets" $(start_from student) $(taught_by "$teacher")
-}
-
 # The rows of docs/results.md: short runs, all of the same length, so that what differs is the switch. The rows of
 # the method have three seeds each, those with one switch off one; SEEDS and SWITCH_SEEDS name others. The student
 # that ships is the full row, trained longer.
@@ -91,11 +87,11 @@ study() {
 
 publish() { # what `quality` is a percentile of; the model that ships; the page of results
     everyone=$(for set in utk aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
-    stage "$runs/population.jsonl" "$runs/student_finish/model.onnx $everyone" $efiqa score $everyone --faces largest \
-        -m "$runs/student_finish/model.onnx" -o "$runs/population.jsonl" --resume
+    stage "$runs/population.jsonl" "$runs/student/model.onnx $everyone" $efiqa score $everyone --faces largest \
+        -m "$runs/student/model.onnx" -o "$runs/population.jsonl" --resume
     shipped=src/efiqa/models/student.onnx
-    stage "$shipped" "$runs/student_finish/last.safetensors $recipes/student_finish.card.toml $runs/population.jsonl" \
-        $efiqa export "$runs/student_finish" -o "$shipped" --statement "$recipes/student_finish.card.toml" \
+    stage "$shipped" "$runs/student/last.safetensors $recipes/student.card.toml $runs/population.jsonl" \
+        $efiqa export "$runs/student" -o "$shipped" --statement "$recipes/student.card.toml" \
         --population "$runs/population.jsonl" --population-name "faces: the largest of each picture of UTKFace, \
 All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
     $python recipes/results.py "$recipes/study.toml" -o docs/results.md
