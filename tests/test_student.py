@@ -31,14 +31,14 @@ def test_the_student_and_its_card_lie_in_the_package_and_are_small(scorer: Score
 def test_the_card_says_what_the_number_means_and_what_it_was_learnt_from(scorer: Scorer) -> None:
     card = scorer.card
     assert "not of how well a face recognition system will do" in card.meaning
-    assert {source.name for source in card.trained_on} == {"biq.csv", "pseudo.csv"}
+    assert {source.name for source in card.trained_on} == {"L.csv", "U1.pseudo.csv", "U2.pseudo.csv"}
     assert all(source.terms != "not stated" and source.rows > 0 for source in card.trained_on)
     assert card.population is not None
     assert card.population.n > 1000
     assert card.parameters < 1_200_000
 
 
-@pytest.mark.parametrize("kind", ["blur", "downscale", "jpeg", "noise"])
+@pytest.mark.parametrize("kind", ["blur", "defocus", "motion", "downscale", "jpeg", "webp", "noise", "dark"])
 def test_scores_fall_along_degradation_ladders(scorer: Scorer, kind: str) -> None:
     ladders = []
     for seed, name in enumerate(PORTRAITS):
