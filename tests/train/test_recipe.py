@@ -13,7 +13,11 @@ from efiqa.errors import RecordError
 from efiqa.train.recipe import Ladder, Recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.toml") if not path.name.endswith(".card.toml"))
+RECIPES = sorted(
+    path
+    for path in (ROOT / "recipes").rglob("*.toml")
+    if not path.name.endswith(".card.toml") and path.name != "study.toml"
+)
 
 PLAIN = """
 [data]
