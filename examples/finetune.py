@@ -2,8 +2,8 @@
 
     python examples/finetune.py runs/small/L.csv runs/finetune [--ratings 200] [--draws 3]
 
-The ratings are drawn from the manifest's *validation* rows, which the student has never seen, and what is left
-of these measures it. `--faces largest` cuts the square around each picture's largest face first, as users'
+The ratings are drawn from the manifest's *validation* rows, which the student has never seen; what is left
+measures it. `--faces largest` cuts the square around each picture's largest face first, as users'
 photos are scored, so the task becomes to judge a photo by the face in it.
 """
 
