@@ -43,9 +43,13 @@ make_sets() {
         join "$runs/U2.csv" "$runs/ffhq.copies.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
 }
 
+finish_student() {
+    train student_steady student_steady.toml "$student_sets" $(start_from student) $(taught_by "$teacher")
+}
+
 # The rows of docs/results.md: short runs, all of the same length, so that what differs is the switch. The rows of
 # the method have three seeds each, those with one switch off one; SEEDS and SWITCH_SEEDS name others. The student
-# that ships is the full row, trained longer.
+# that ships is the full row, trained longer, with a last phase.
 short="--set optim.steps=60 --set run.checkpoint_seconds=3600 --set data.validation=[]"
 alone='--set distil.teachers=[] --set loss.distil=0 --set loss.features=0 --set data.degraded=0'
 given='--set model.start="../shared/weights/iqa_tf_efficientnet_lite0.safetensors"'
@@ -86,13 +90,13 @@ study() {
 }
 
 publish() { # what `quality` is a percentile of; the model that ships; the page of results
-    everyone=$(for set in utk aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
-    stage "$runs/population.jsonl" "$runs/student/model.onnx $everyone" $efiqa score $everyone --faces largest \
-        -m "$runs/student/model.onnx" -o "$runs/population.jsonl" --resume
+    everyone=$(for set in aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
+    stage "$runs/population.jsonl" "$runs/student_steady/model.onnx $everyone" $efiqa score $everyone --faces largest \
+        -m "$runs/student_steady/model.onnx" -o "$runs/population.jsonl" --resume
     shipped=src/efiqa/models/student.onnx
-    stage "$shipped" "$runs/student/last.safetensors $recipes/student.card.toml $runs/population.jsonl" \
-        $efiqa export "$runs/student" -o "$shipped" --statement "$recipes/student.card.toml" \
-        --population "$runs/population.jsonl" --population-name "faces: the largest of each picture of UTKFace, \
+    stage "$shipped" "$runs/student_steady/last.safetensors $recipes/student_steady.card.toml $runs/population.jsonl" \
+        $efiqa export "$runs/student_steady" -o "$shipped" --statement "$recipes/student_steady.card.toml" \
+        --population "$runs/population.jsonl" --population-name "faces: the largest of each picture of \
 All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
     $python recipes/results.py "$recipes/study.toml" -o docs/results.md
 }
