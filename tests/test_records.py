@@ -16,20 +16,16 @@ from hypothesis import strategies as st
 from efiqa.errors import EfiqaError, MissingExtra, OutputError, RecordError
 from efiqa.records import (
     COLUMNS,
-    FORMATS,
     Prediction,
     Row,
-    atomic,
-    check_writable,
-    json_line,
-    printable,
+    prediction_line,
     read_manifest,
     read_manifests,
     read_predictions,
-    read_table,
     write_manifest,
     write_predictions,
 )
+from efiqa.tables import FORMATS, atomic, check_writable, printable, read_table
 
 AWKWARD_NAMES = [
     "plain.jpg",
@@ -79,7 +75,7 @@ def test_a_csv_has_the_columns_and_empty_cells_for_none(tmp_path: Path):
 
 
 def test_a_json_line_has_every_column_in_order():
-    assert tuple(json.loads(json_line(ROWS[2]))) == COLUMNS
+    assert tuple(json.loads(prediction_line(ROWS[2]))) == COLUMNS
 
 
 @pytest.mark.parametrize("ending", [*FORMATS, ".CSV"])

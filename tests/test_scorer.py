@@ -23,7 +23,7 @@ from efiqa import scorer as module
 from efiqa.card import ModelCard
 from efiqa.errors import ImageTooSmall, InvalidArgument, ModelError, NotAnImage
 from efiqa.faces import Box, face_crop
-from efiqa.records import json_line
+from efiqa.records import prediction_line
 from efiqa.scorer import Scorer, available_cores
 from efiqa.sources import expand
 from efiqa.views import VIEWS
@@ -45,7 +45,7 @@ def pictures(tmp_path: Path, grey: Grey) -> list[Path]:
 
 
 def printed(scorer: Scorer, paths: list[Path], **options) -> list[str]:
-    return [json_line(row) for row in scorer.score_many(paths, faces="none", **options)]
+    return [prediction_line(row) for row in scorer.score_many(paths, faces="none", **options)]
 
 
 # What a score is
@@ -348,7 +348,7 @@ def test_awkward_names_are_rows_that_can_be_written(scorer: Scorer, tmp_path: Pa
     rows = list(scorer.score_many([*paths, tmp_path / os.fsdecode(b"gone\xff\n.png")], faces="none"))
     assert [row.score for row in rows] == [0.2, 0.2, 0.2, None]
     assert rows[1].image.endswith(r"latin-\xff.png")
-    assert all(json_line(row).encode().count(b"\n") == 1 for row in rows)
+    assert all(prediction_line(row).encode().count(b"\n") == 1 for row in rows)
 
 
 # Faces

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from efiqa.errors import RecordError
-from efiqa.records import FORMATS, Prediction, Row, write_predictions
+from efiqa.records import Prediction, Row, write_predictions
 from efiqa.sources import SUFFIXES, Named, expand, load_row
+from efiqa.tables import FORMATS
 
 Grey = Callable[..., Path]
 

@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from efiqa.errors import InvalidArgument, RecordError
-from efiqa.records import SPLITS, Row, column_names, read_places, table_format
+from efiqa.records import SPLITS, Row
 from efiqa.sources import SUFFIXES, pictures_in
+from efiqa.tables import column_names, read_places, table_format
 
 IMAGE_COLUMNS = ("image", "image_name", "img_name", "filename", "file_name", "path", "name")
 """What data sets call the column of a picture's name, in any case; the first that a table has is meant."""

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from efiqa.errors import OutputError, RecordError
-from efiqa.records import Prediction, atomic, check_writable, printable, write_predictions
+from efiqa.records import Prediction, write_predictions
 from efiqa.sources import Named
+from efiqa.tables import atomic, check_writable, printable
 
 Score = Callable[[Iterable[Named]], Iterator[list[Prediction]]]
 

@@ -21,9 +21,10 @@ from efiqa.card import CENTRE_RULE, METADATA_KEY, RESIZE_RULE, ModelCard
 from efiqa.errors import ImageError, ImageTooSmall, InvalidArgument, ModelError
 from efiqa.faces import Box, Detector, Face, face_crop, load_detector
 from efiqa.image import Image, Source, crop, load_image, resize, resize_and_crop
-from efiqa.records import Prediction, printable
+from efiqa.records import Prediction
 from efiqa.runtime import onnxruntime
 from efiqa.sources import Named
+from efiqa.tables import printable
 from efiqa.views import VIEWS
 
 Faces = Literal["all", "largest", "none"]

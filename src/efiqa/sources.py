@@ -19,7 +19,8 @@ from efiqa.errors import (
     RecordError,
 )
 from efiqa.image import Image, crop, load_image
-from efiqa.records import FORMATS, Row, printable, read_table
+from efiqa.records import Row
+from efiqa.tables import FORMATS, printable, read_table
 
 SUFFIXES = frozenset(
     [

@@ -17,8 +17,9 @@ import torch
 from efiqa.card import CENTRE_RULE, CROP_RULE, METADATA_KEY, RESIZE_RULE, ModelCard, Population, Source
 from efiqa.errors import InvalidArgument, ModelError, RecordError
 from efiqa.faces import CROP_SCALE
-from efiqa.records import Prediction, atomic
+from efiqa.records import Prediction
 from efiqa.scorer import RESIZE, SCORE_DIGITS, Scorer
+from efiqa.tables import atomic
 from efiqa.train.checkpoint import RunFolder, current_commit
 from efiqa.train.graph import to_onnx
 from efiqa.train.model import QualityModel

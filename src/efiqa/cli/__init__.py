@@ -1,0 +1,59 @@
+"""The command `efiqa`: each verb parses, calls one function and prints. Data on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from efiqa import __version__
+from efiqa.cli.info import info
+from efiqa.cli.label import label
+from efiqa.cli.manifests import degrade, index
+from efiqa.cli.score import score
+from efiqa.cli.terminal import complain
+from efiqa.cli.train import export, train
+from efiqa.errors import EfiqaError
+
+app = typer.Typer(
+    help="Face image quality: every face gets a score.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for verb in (score, info, index, degrade, label, train, export):
+    app.command()(verb)
+
+
+def main() -> NoReturn:
+    """Run the command: 0 for success, 1 for failed rows under --strict, 2 for errors, 130 for Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe gets UTF-8, as a file does; no name may end the run
+        encoding = None if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+    try:
+        code = app(standalone_mode=False)
+    except EfiqaError as error:
+        complain(str(error), error.hint)
+        code = 2
+    except typer.Exit as error:
+        code = error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # a mistake of ours: the traceback is for us
+            raise
+        complain(error.format_message(), "efiqa --help, or efiqa VERB --help")
+        code = 2
+    if code == 130:  # also what newer typer returns for Ctrl-C
+        complain("interrupted", "the same command with --resume goes on, where it has that option")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)  # noqa: T201
+        raise typer.Exit

@@ -1,0 +1,158 @@
+"""efiqa score."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import rich
+import typer
+from rich.table import Table
+
+from efiqa import __version__
+from efiqa.cli.terminal import Model, Threads, Workers, plain, progress_bar, talk
+
+if TYPE_CHECKING:
+    from efiqa.records import Prediction
+    from efiqa.scorer import Scorer
+    from efiqa.sources import Named
+
+TABLE_ROWS = 200
+"""A table on a terminal shows this many rows; files and pipes get all."""
+
+
+def _faces(value: str) -> str:
+    if value not in ("all", "largest", "none"):
+        raise typer.BadParameter(f"expected all, largest or none, but got {value!r}")
+    return value
+
+
+def score(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT…",
+            help="Pictures, folders (with subfolders), .txt lists, manifests, or - for a list on stdin.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write scores.csv, .jsonl or .parquet; appears when all is done."
+        ),
+    ] = None,
+    faces: Annotated[
+        str,
+        typer.Option(
+            callback=_faces,
+            help="**all**, largest first; only the **largest**; **none**: the picture is the crop.",
+        ),
+    ] = "all",
+    model: Model = None,
+    detector: Annotated[str, typer.Option(help="blazeface, or the path of a YuNet ONNX file.")] = "blazeface",
+    views: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,…",
+            help="Score views of each face too (flip, shift, scale, rotate, native): `score` is the mean, "
+            "`spread` says how far they lie apart. Several times slower; made for labelling.",
+        ),
+    ] = "",
+    threads: Threads = 1,
+    workers: Workers = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted job for the same output.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a row has no score.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+) -> None:
+    """Score faces in pictures.
+
+    Without -o, rows go to stdout: a table on a terminal, JSON lines in a pipe. Every input gives at
+    least one row; what cannot be scored says why in `status` and `message`.
+
+    `efiqa score photos/ -o scores.csv`
+
+    `find . -name '*.jpg' | efiqa score - --faces largest | jq .score`
+    """
+    from efiqa.scorer import Scorer
+    from efiqa.sources import expand
+
+    if resume and output is None:
+        raise typer.BadParameter("--resume needs -o: only a job with an output file can go on")
+    named = [name.strip() for name in views.split(",")] if views else []
+    scorer = Scorer(model, detector=detector, threads=threads, workers=workers, views=named)
+    items = expand(inputs, sys.stdin.buffer if sys.stdin else None)
+    counts: Counter[str] = Counter()
+    with progress_bar(quiet) as progress:
+        total = None
+        if progress and "-" not in inputs:
+            total = sum(1 for _ in expand(inputs))
+        task = progress.add_task("scoring", total=total) if progress else None
+
+        def done(rows: list[Prediction]) -> None:
+            counts.update(row.status for row in rows)
+            if progress and task is not None:
+                progress.advance(task)
+
+        def rows_of(remaining: Iterable[Named]) -> Iterator[list[Prediction]]:
+            return scorer.predict_many(remaining, faces=faces)  # type: ignore[arg-type]
+
+        if output is not None:
+            from efiqa.journal import run_job
+
+            job = {
+                "model": f"{scorer.card.name}@{scorer.digest}",
+                "faces": faces,
+                "detector": detector,
+                "views": ",".join(scorer.views) or None,
+                "efiqa": __version__,
+            }
+            run_job(items, rows_of, output, job=job, resume=resume, done=done)
+        else:
+            try:
+                _print_rows(rows_of(items), done)
+            except BrokenPipeError:  # the reader of our output has gone, as `head` does
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit from None
+    if not quiet:
+        _summary(counts, scorer, output)
+    if strict and set(counts) - {"ok"}:
+        raise typer.Exit(1)
+
+
+def _print_rows(rows: Iterator[list[Prediction]], done: Any) -> None:
+    from efiqa.records import prediction_line
+
+    if not sys.stdout.isatty():
+        for group in rows:
+            sys.stdout.writelines(prediction_line(row) for row in group)
+            sys.stdout.flush()
+            done(group)
+        return
+    table = Table("image", "face", "status", "score", "quality", "message")
+    for group in rows:
+        for row in group:
+            if table.row_count < TABLE_ROWS:
+                number = "" if row.score is None else f"{row.score:.3f}"
+                quality = "" if row.quality is None else f"{row.quality:.0f}"
+                table.add_row(
+                    plain(row.image), str(row.face), row.status, number, quality, plain(row.message)
+                )
+        done(group)
+    rich.print(table)
+    if table.row_count == TABLE_ROWS:
+        talk.print(f"only the first {TABLE_ROWS} rows are shown; -o scores.csv writes all")
+
+
+def _summary(counts: Counter[str], scorer: Scorer, output: Path | None) -> None:
+    parts = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
+    where = f" → {plain(str(output))}" if output else ""
+    talk.print(
+        f"{sum(counts.values()):,} rows: {parts}; model {scorer.card.name} {scorer.card.version}{where}",
+        highlight=False,
+    )

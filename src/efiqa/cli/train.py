@@ -1,0 +1,87 @@
+"""efiqa train and efiqa export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from efiqa.cli.terminal import extra, plain, progress_bar, talk
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="What to train, in TOML; recipes/ has examples.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Run folder; one that was interrupted goes on.")
+    ],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="SECTION.KEY=VALUE, changes the recipe; repeatable.")
+    ] = None,
+) -> None:
+    """Train a teacher or a student; the same command goes on after an interruption.
+
+    `efiqa train recipes/small/student.toml -o runs/student --set optim.epochs=2`
+    """
+    with extra("train"):
+        from efiqa.train.fit import fit
+        from efiqa.train.recipe import load_recipe
+    read = load_recipe(recipe, changes or ())
+    with progress_bar(False, "steps/s") as progress:
+        task = progress.add_task("training", total=None) if progress else None
+
+        def show(step: int, steps: int, values: dict[str, Any]) -> None:
+            if progress and task is not None:
+                text = " ".join(f"{name} {value}" for name, value in values.items())
+                progress.update(task, completed=step, total=steps, description=text)
+
+        position = fit(read, output, progress=show)
+    if position.before:
+        talk.print(f"before: {position.before}")
+    talk.print(
+        f"step {position.step:,}, {position.seen:,} pictures seen, {position.metrics} → {plain(str(output))}"
+    )
+
+
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(help="Run folder of efiqa train, or a checkpoint file of the paper's authors."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The .onnx file; its card appears beside it as .json.")
+    ],
+    statement: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML: name, version, licence, limits, [terms] of each manifest, [measured]. "
+            "Only a checkpoint file can do without."
+        ),
+    ] = None,
+    population: Annotated[
+        Path | None,
+        typer.Option(help="Predictions of this model over the population that `quality` is relative to."),
+    ] = None,
+    population_name: Annotated[str, typer.Option(help="What these pictures are.")] = "",
+) -> None:
+    """Write a trained model as one ONNX file that explains itself, equal to PyTorch in the real Scorer.
+
+    `efiqa export runs/student -o student.onnx --statement student.card.toml`
+
+    `efiqa export checkpoint.pt -o published.onnx`
+    """
+    with extra("train"):
+        from efiqa.train.export import export as write_model
+        from efiqa.train.export import load_statement, population_of, prepare
+    from efiqa.records import read_predictions
+
+    if (population is None) != (not population_name):
+        raise typer.BadParameter("--population and --population-name go together")
+    table = population_of(population_name, read_predictions(population)) if population else None
+    model, card = prepare(source, load_statement(statement) if statement else None, population=table)
+    write_model(model, card, output)
+    talk.print(
+        f"{card.name} {card.version}: {card.parameters:,} parameters, "
+        f"{card.macs / 1e9:.3f} GMAC at {card.input_size} px, "
+        f"{output.stat().st_size / 1e6:.1f} MB → {plain(str(output))}"
+    )
