@@ -61,12 +61,12 @@ def failing(rows: list[Prediction]) -> Iterator[Prediction]:
 
 
 def test_the_columns_are_fixed():
-    expected = "image, face, status, score, quality, x, y, width, height, detection, message, spread"
+    expected = "image, face, status, score, quality, x, y, width, height, detection, message"
     assert ", ".join(COLUMNS) == expected
 
 
 def test_a_csv_has_the_columns_and_empty_cells_for_none(tmp_path: Path):
-    write_predictions(tmp_path / "p.csv", ROWS[2:4])
+    write_predictions(tmp_path / "p.csv", ROWS[2:4], more=["spread"])
     assert (tmp_path / "p.csv").read_text() == (
         "image,face,status,score,quality,x,y,width,height,detection,message,spread\n"
         "whole.jpg,0,ok,-0.01,,,,,,,,0.02\n"
@@ -76,6 +76,7 @@ def test_a_csv_has_the_columns_and_empty_cells_for_none(tmp_path: Path):
 
 def test_a_json_line_has_every_column_in_order():
     assert tuple(json.loads(prediction_line(ROWS[2]))) == COLUMNS
+    assert tuple(json.loads(prediction_line(ROWS[2], more=["low"]))) == (*COLUMNS, "low")
 
 
 @pytest.mark.parametrize("ending", [*FORMATS, ".CSV"])
@@ -83,7 +84,7 @@ def test_predictions_come_back_equal(tmp_path: Path, ending: str):
     if ending == ".parquet":
         pytest.importorskip("pyarrow")
     path = tmp_path / f"p{ending}"
-    assert write_predictions(path, iter(ROWS)) == len(ROWS)
+    assert write_predictions(path, iter(ROWS), more=["spread"]) == len(ROWS)
     assert list(read_predictions(path)) == ROWS
     assert left_in(tmp_path) == [path.name]
 
@@ -105,7 +106,7 @@ NUMBER = st.none() | st.floats(allow_nan=False, allow_infinity=False)
                           NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, TEXT, NUMBER)))  # fmt: skip
 def test_any_text_and_number_survives_csv_and_jsonl(tmp_path: Path, rows: list[Prediction]):
     for ending in (".csv", ".jsonl"):
-        write_predictions(tmp_path / f"p{ending}", rows)
+        write_predictions(tmp_path / f"p{ending}", rows, more=["spread"])
         assert list(read_predictions(tmp_path / f"p{ending}")) == rows
 
 
@@ -333,7 +334,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_partial(tmp_path: Path, ending: 
 
 
 def test_missing_folders_of_an_output_are_made(tmp_path: Path):
-    write_predictions(tmp_path / "a" / "b" / "p.csv", ROWS)
+    write_predictions(tmp_path / "a" / "b" / "p.csv", ROWS, more=["spread"])
     assert list(read_predictions(tmp_path / "a" / "b" / "p.csv")) == ROWS
 
 

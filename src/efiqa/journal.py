@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,12 +31,13 @@ def run_job(
     *,
     job: dict[str, Any],
     resume: bool = False,
+    more: Sequence[str] = (),
     done: Callable[[list[Prediction]], None] = lambda rows: None,
 ) -> int:
     """Score `inputs` into `output`; returns the number of rows. `done` gets each picture's, old ones too.
 
     `job` is what a resumed run must share with the first: model, options. A value of none is the same as
-    no such key. Without `resume` an old journal is dropped.
+    no such key. `more` are the columns beside the usual ones. Without `resume` an old journal is dropped.
 
     Raises OutputError when the output cannot be written (before any work), the disk is full, or the
     journal is of another job or of other inputs.
@@ -70,7 +71,7 @@ def run_job(
             f"{printable(output)} cannot be written: {error.strerror or error}", hint=_KEPT
         ) from error
     try:
-        count = write_predictions(output, (row for rows in _rows(path) for row in rows))
+        count = write_predictions(output, (row for rows in _rows(path) for row in rows), more=more)
     except OutputError as error:
         raise OutputError(str(error), hint=_KEPT) from error
     path.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
@@ -55,7 +55,10 @@ class Prediction:
     higher is better), `quality` its percentile (0–100) in the card's population. `x, y, width,
     height` is the face box in pixels of the upright picture, `detection` the detector's confidence
     in 0–1; they are empty where the picture itself was scored. `spread` is the standard deviation of
-    the score over views of the same face, where more than one was scored.
+    the score over views of the same face, where more than one was scored. `low, high` is the interval that
+    the card's measured coverage holds for. `decision` is `accept`, `review` or `reject` under a policy, and
+    `reasons` the names of what speaks against the picture, worst first, joined by `;`. The others are
+    efiqa.attributes, each 0–100, higher is better.
     """
 
     image: str
@@ -70,15 +73,29 @@ class Prediction:
     detection: float | None = None
     message: str = ""
     spread: float | None = None
+    low: float | None = None
+    high: float | None = None
+    decision: str | None = None
+    reasons: str | None = None
+    resolution: float | None = None
+    sharpness: float | None = None
+    exposure: float | None = None
+    contrast: float | None = None
+    lighting: float | None = None
+    noise: float | None = None
+    colour: float | None = None
+    framing: float | None = None
+    tilt: float | None = None
 
 
-COLUMNS = tuple(field.name for field in fields(Prediction))
+_FIELDS = tuple(field.name for field in fields(Prediction))
+COLUMNS = _FIELDS[: _FIELDS.index("spread")]
+"""What every file of predictions has; the other fields are written where they were asked for."""
+ATTRIBUTES = _FIELDS[_FIELDS.index("resolution") :]
 MANIFEST_COLUMNS = tuple(field.name for field in fields(Row))
 SPLITS = ("train", "validation", "test")
-_TEXT = {"image", "status", "message", "split", "source", "group"}
-_NAMES: dict[type[Any], tuple[str, ...]] = {Prediction: COLUMNS, Row: MANIFEST_COLUMNS}
-_KINDS = {name: str if name in _TEXT else int if name == "face" else float for name in COLUMNS}
-_cells = attrgetter(*COLUMNS)
+_TEXT = {"image", "status", "message", "split", "source", "group", "decision", "reasons"}
+_NAMES: dict[type[Any], tuple[str, ...]] = {Prediction: _FIELDS, Row: MANIFEST_COLUMNS}
 
 
 def _typed(kind: type[Any], cells: dict[str, Any], where: str) -> Any:
@@ -215,11 +232,14 @@ def write_manifest(path: Path, rows: Iterable[Row]) -> int:
     return count
 
 
-def write_predictions(path: Path, rows: Iterable[Prediction]) -> int:
-    """Write rows in the format of the path's ending; atomic, streaming. Returns their number."""
-    return write_table(path, _KINDS, (_cells(row) for row in rows))
+def write_predictions(path: Path, rows: Iterable[Prediction], *, more: Sequence[str] = ()) -> int:
+    """Write COLUMNS and `more` fields in the format of the path's ending; atomic. Returns how many."""
+    names = (*COLUMNS, *more)
+    kinds = {name: str if name in _TEXT else int if name == "face" else float for name in names}
+    return write_table(path, kinds, map(attrgetter(*names), rows))
 
 
-def prediction_line(row: Prediction) -> str:
-    """One JSON object on one line, every column present."""
-    return json_line(COLUMNS, _cells(row))
+def prediction_line(row: Prediction, *, more: Sequence[str] = ()) -> str:
+    """One JSON object on one line, COLUMNS and `more` fields."""
+    names = (*COLUMNS, *more)
+    return json_line(names, attrgetter(*names)(row))

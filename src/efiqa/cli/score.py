@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,6 +86,7 @@ def score(
         raise typer.BadParameter("--resume needs -o: only a job with an output file can go on")
     named = [name.strip() for name in views.split(",")] if views else []
     scorer = Scorer(model, detector=detector, threads=threads, workers=workers, views=named)
+    more = ["spread"] if scorer.views else []
     items = expand(inputs, sys.stdin.buffer if sys.stdin else None)
     counts: Counter[str] = Counter()
     with progress_bar(quiet) as progress:
@@ -112,10 +113,10 @@ def score(
                 "views": ",".join(scorer.views) or None,
                 "efiqa": __version__,
             }
-            run_job(items, rows_of, output, job=job, resume=resume, done=done)
+            run_job(items, rows_of, output, job=job, resume=resume, more=more, done=done)
         else:
             try:
-                _print_rows(rows_of(items), done)
+                _print_rows(rows_of(items), more, done)
             except BrokenPipeError:  # the reader of our output has gone, as `head` does
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit from None
@@ -125,12 +126,12 @@ def score(
         raise typer.Exit(1)
 
 
-def _print_rows(rows: Iterator[list[Prediction]], done: Any) -> None:
+def _print_rows(rows: Iterator[list[Prediction]], more: Sequence[str], done: Any) -> None:
     from efiqa.records import prediction_line
 
     if not sys.stdout.isatty():
         for group in rows:
-            sys.stdout.writelines(prediction_line(row) for row in group)
+            sys.stdout.writelines(prediction_line(row, more=more) for row in group)
             sys.stdout.flush()
             done(group)
         return
