@@ -55,7 +55,7 @@ def main() -> None:
 
         def rate(*, made: bool, learnt: bool) -> float:
             count = WARM_UP + arguments.batches
-            queue = loader(batches, 0, count) if made else repeat(fixed, count)
+            queue = loader(batches, 0, count, batches.data.workers) if made else repeat(fixed, count)
             images, started = 0, 0.0
             for number, batch in enumerate(queue):
                 if number == WARM_UP:

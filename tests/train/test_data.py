@@ -107,7 +107,7 @@ def test_a_batch_is_the_same_for_any_number_of_workers(noisy_rows: list[Row], wo
     recipe = recipe_of(seed=3, ladder=Ladder(pairs=1))
     expected = [Batches(noisy_rows, recipe)[step] for step in range(2, 7)]
     several = recipe_of(seed=3, ladder=Ladder(pairs=1), workers=workers)
-    made = list(loader(Batches(noisy_rows, several), 2, 7))
+    made = list(loader(Batches(noisy_rows, several), 2, 7, workers))
     assert len(made) == 5
     assert all(equal(a, b) for a, b in zip(made, expected, strict=True))
 

@@ -94,7 +94,8 @@ class Batches(Dataset[Batch]):
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        self.rows, self.data, self.ladder, self.seed = rows, recipe.data, recipe.ladder, recipe.run.seed
+        self.rows, self.data, self.ladder = rows, recipe.data, recipe.ladder
+        self.seed = 0 if recipe.data.pool else recipe.run.seed  # see efiqa.train.pool
         self.teacher, self.rank, self.processes = teacher, rank, processes
         self.per_epoch = max(1, len(rows) // self.data.batch)
         self.clean = [row for row in rows if row.score is not None and row.score >= self.ladder.min_score]
@@ -202,15 +203,15 @@ def _generator(seed: int, number: int, purpose: int, place: int) -> np.random.Ge
     return np.random.default_rng([seed, number, purpose, place])
 
 
-def loader(batches: Batches, first: int, last: int) -> Iterator[Batch]:
-    """Batches first … last − 1, made ahead by `data.workers` processes."""
+def loader(batches: Dataset[Batch], first: int, last: int, workers: int) -> Iterator[Batch]:
+    """Batches first … last − 1, made ahead by `workers` processes."""
     return iter(
         DataLoader(
             batches,
             batch_size=None,
             sampler=range(first, last),
-            num_workers=batches.data.workers,
-            prefetch_factor=4 if batches.data.workers else None,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
         )
     )
 

@@ -25,6 +25,7 @@ from efiqa.train.data import Batch, Batches, count_sources, loader, read_rows
 from efiqa.train.learner import Learner, losses
 from efiqa.train.model import build_model, load_start
 from efiqa.train.optim import learning_rate, parameter_groups, precision, update_average
+from efiqa.train.pool import Pool
 from efiqa.train.recipe import Recipe
 from efiqa.train.teacher import Teacher
 from efiqa.train.validation import evaluate
@@ -74,6 +75,8 @@ class _Loop:
         processes: int,
     ) -> None:
         self.recipe, self.batches, self.validation, self.first = recipe, batches, validation, rank == 0
+        judges = teacher.digests if teacher else []
+        self.source = Pool(batches, recipe, judges) if recipe.data.pool else batches
         self.device = parallel.device()
         self.accumulate = recipe.optim.accumulate
         self.steps_per_epoch = max(1, batches.per_epoch // self.accumulate)
@@ -109,7 +112,7 @@ class _Loop:
                 sources=count_sources(batches.rows),
                 steps=self.steps,
                 weights=started,
-                teachers=teacher.digests if teacher else [],
+                teachers=judges,
                 processes=processes,
             )
         elif found.sources != sources:
@@ -133,7 +136,9 @@ class _Loop:
 
     def run(self, progress: Progress | None) -> Position:
         start = self.position.step
-        queue = loader(self.batches, start * self.accumulate, self.steps * self.accumulate)
+        queue = loader(
+            self.source, start * self.accumulate, self.steps * self.accumulate, self.recipe.data.workers
+        )
         seen, metrics = self.position.seen, self.position.metrics
         unreadable: set[str] = set()
         saved_at = logged_at = time.monotonic()

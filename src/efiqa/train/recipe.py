@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import math
 import tomllib
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 from efiqa.degrade import KINDS
 from efiqa.errors import RecordError
+from efiqa.settings import from_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,10 @@ class Data:
     """Labelled crops a step and accumulation, over all processes."""
     degraded: float = 0.0
     """Chance that a crop is degraded at random. Its label no longer holds: only the teacher speaks of it."""
+    pool: int = 0
+    """Draw this many batches, and give them again in a new order each time round; 0: all are new."""
+    pool_folder: str = ""
+    """Where the batches of pools are kept; runs that ask for the same share them."""
     workers: int = 1
 
 
@@ -142,6 +145,8 @@ class Recipe:
             ("data.batch", data.batch, data.batch >= 1, "at least 1"),
             ("data.degraded", data.degraded, 0 <= data.degraded <= 1, "in 0–1"),
             ("data.degraded", data.degraded, speaks or data.degraded == 0, "0 without distil.teachers"),
+            ("data.pool", data.pool, data.pool >= 0, "0 or more"),
+            ("data.pool_folder", data.pool_folder, bool(data.pool_folder) or not data.pool, "named"),
             ("data.workers", data.workers, data.workers >= 0, "0 or more"),
             ("data.scale_jitter", data.scale_jitter, 0 <= data.scale_jitter < 0.5, "in 0–0.5"),
             ("ladder.pairs", ladder.pairs, ladder.pairs >= 0, "0 or more"),
@@ -201,45 +206,4 @@ def load_recipe(path: Path, changes: typing.Sequence[str] = ()) -> Recipe:
             f"recipe {path}: {error}",
             hint="text in TOML stands in quotes: --set 'model.backbone=\"resnet18\"'",
         ) from error
-    return typing.cast(Recipe, _build(Recipe, table, "recipe"))
-
-
-def _build(kind: type[Any], table: object, where: str) -> object:
-    if not isinstance(table, dict):
-        raise RecordError(f"{where} must be a table, but got {table!r}")
-    hints = typing.get_type_hints(kind)
-    for key in table:
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.4)
-            raise RecordError(
-                f"{where}: unknown key {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(hints)}",
-            )
-    needed = [
-        item.name
-        for item in dataclasses.fields(kind)
-        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    ]
-    for key in needed:
-        if key not in table:
-            raise RecordError(f"{where}: {key!r} is missing")
-    values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in table.items()}
-    return kind(**values)
-
-
-def _value(kind: Any, value: object, where: str) -> object:
-    if dataclasses.is_dataclass(kind):
-        return _build(typing.cast(type[Any], kind), value, where)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_value(arguments[0], item, where) for item in value)
-    if origin is typing.Literal and value in arguments:
-        return value
-    if origin is types.UnionType and isinstance(value, arguments):
-        return value
-    if kind is float and type(value) in (int, float):
-        return float(typing.cast(float, value))
-    if origin is None and type(value) is kind:
-        return value
-    expected = kind.__name__ if origin is None else str(kind).replace("typing.", "")
-    raise RecordError(f"{where} must be {expected}, but got {value!r}")
+    return typing.cast(Recipe, from_table(Recipe, table, "recipe"))

@@ -1,0 +1,117 @@
+"""A pool gives each of its batches once a turn, and what it keeps is what was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
+
+from efiqa.errors import RecordError, TrainingError
+from efiqa.image import Image
+from efiqa.records import Row
+from efiqa.train.data import Batch, Batches
+from efiqa.train.pool import Pool
+from efiqa.train.recipe import Data, Ladder, Model, Recipe, Run
+
+Picture = Callable[[str, Image], str]
+
+
+@pytest.fixture
+def rows(picture: Picture) -> list[Row]:
+    """Twelve pictures of one grey level each, whose label is that level."""
+    return [
+        Row(picture(f"{level}", np.full((48, 48, 3), 20 * level, np.uint8)), score=20 * level / 255)
+        for level in range(12)
+    ]
+
+
+def recipe_of(folder: Path, *, pool: int = 3, seed: int = 0) -> Recipe:
+    return Recipe(
+        data=Data(("unused.csv",), size=48, crop=32, batch=4, workers=0, pool=pool, pool_folder=str(folder)),
+        model=Model("unused", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        ladder=Ladder(pairs=1, min_score=0.0),
+        run=Run(seed=seed),
+    )
+
+
+def pool_of(rows: list[Row], recipe: Recipe, judges: list[str] | None = None) -> Pool:
+    return Pool(Batches(rows, recipe), recipe, judges or [])
+
+
+def key(batch: Batch) -> tuple[object, ...]:
+    tensors = (batch.image, batch.score, batch.weight, batch.gap, batch.teacher_score)
+    return (*(tensor.numpy().tobytes() for tensor in tensors), batch.ids, batch.unreadable)
+
+
+def test_every_batch_comes_once_a_turn_in_an_order_that_turn_and_seed_decide(
+    rows: list[Row], tmp_path: Path
+) -> None:
+    def turn(seed: int, number: int) -> list[tuple[str, ...]]:
+        pool = pool_of(rows, recipe_of(tmp_path, seed=seed))
+        return [pool[3 * number + place].ids for place in range(3)]
+
+    orders = [turn(seed, number) for seed in range(4) for number in range(4)]
+    assert all(sorted(order) == sorted(orders[0]) for order in orders)
+    assert len({tuple(order) for order in orders}) > 3
+
+
+def test_a_kept_batch_is_what_was_made_and_no_picture_is_opened_for_it(
+    rows: list[Row], tmp_path: Path
+) -> None:
+    made = [key(pool_of(rows, recipe_of(tmp_path))[number]) for number in range(3)]
+    pool = pool_of(rows, recipe_of(tmp_path))
+    for row in rows:
+        Path(row.image).unlink()
+    assert [key(pool[number]) for number in range(3)] == made
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda rows, recipe: (rows, recipe, ["another@1"]), id="teacher"),
+        pytest.param(lambda rows, recipe: (rows[:-1], recipe, []), id="rows"),
+        pytest.param(
+            lambda rows, recipe: (rows, replace(recipe, ladder=Ladder(pairs=2, min_score=0.0)), []),
+            id="ladder",
+        ),
+        pytest.param(
+            lambda rows, recipe: (rows, replace(recipe, data=replace(recipe.data, crop=40)), []), id="crop"
+        ),
+    ],
+)
+def test_what_a_batch_follows_from_decides_its_folder(
+    rows: list[Row], tmp_path: Path, change: Callable[..., tuple[list[Row], Recipe, list[str]]]
+) -> None:
+    recipe = recipe_of(tmp_path)
+    assert pool_of(*change(rows, recipe)).folder != pool_of(rows, recipe).folder
+
+
+def test_a_picture_made_anew_is_not_taken_for_the_old_one(rows: list[Row], tmp_path: Path) -> None:
+    before = pool_of(rows, recipe_of(tmp_path)).folder
+    Path(rows[0].image).touch()
+    assert pool_of(rows, recipe_of(tmp_path)).folder != before
+
+
+def test_runs_of_another_seed_or_size_share_the_batches(rows: list[Row], tmp_path: Path) -> None:
+    folders = {
+        pool_of(rows, recipe_of(tmp_path, seed=seed, pool=pool)).folder for seed in (0, 1) for pool in (2, 3)
+    }
+    assert len(folders) == 1
+
+
+def test_a_file_that_is_no_batch_is_named(rows: list[Row], tmp_path: Path) -> None:
+    pool = pool_of(rows, recipe_of(tmp_path, pool=1))
+    pool.folder.mkdir(parents=True)
+    (pool.folder / "0.safetensors").write_bytes(b"\x08")
+    with pytest.raises(TrainingError, match=r"0\.safetensors is no batch of a pool"):
+        _ = pool[0]
+
+
+def test_a_pool_needs_a_folder() -> None:
+    with pytest.raises(RecordError, match=r"data\.pool_folder must be named"):
+        Recipe(data=Data(("unused.csv",), pool=1), model=Model("unused", mean=(0, 0, 0), std=(1, 1, 1)))
