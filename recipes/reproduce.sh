@@ -26,39 +26,19 @@ for argument; do
         *) sed -n '2,15p' "$0" >&2; exit 2 ;;
     esac
 done
+trap 'trap "" TERM; kill 0; exit 130' INT  # what runs in the background would not hear of Ctrl-C
 # Networks this small are faster on one thread than on two that wait for each other.
 [ -z "$tiny" ] || export OMP_NUM_THREADS=1
 runs=runs/$world$tiny
 recipes=recipes/$world
-mkdir -p "$runs/.stages"
+mkdir -p "$runs"
 scripts/setup all
 python=.venv/bin/python
 efiqa="$python -m efiqa"
 trainer=$efiqa
 [ "${GPUS:-1}" -gt 1 ] && trainer="$python -m torch.distributed.run --standalone --nproc-per-node $GPUS -m efiqa"
 
-# stage OUTPUT "INPUT FILES" COMMAND…: run COMMAND unless OUTPUT was made by it from the same contents.
-stage() {
-    output=$1 inputs=$2; shift 2
-    stamp=$runs/.stages/$(echo "$output" | tr / _)
-    digest=$($python -c 'import hashlib, pathlib, sys
-state = hashlib.sha256(sys.argv[1].encode())
-for name in sys.argv[2:]:
-    lines = pathlib.Path(name).read_bytes().splitlines(keepends=True)
-    # What a recipe says in comments changes no result.
-    state.update(b"".join(line for line in lines if not (name.endswith(".toml") and line[:1] in b"#\n")))
-print(state.hexdigest())' "$*" $inputs)
-    if [ -e "$output" ] && [ "$(cat "$stamp.done" 2>/dev/null)" = "$digest" ]; then
-        echo "= $output"
-        return
-    fi
-    # What another command or other inputs have begun is of no use; what this one has begun, it goes on with.
-    [ "$(cat "$stamp.begun" 2>/dev/null)" = "$digest" ] || rm -rf "$output" "${output%.*}"
-    echo "$digest" > "$stamp.begun"
-    echo "> $output   ($(date '+%H:%M:%S'))"
-    "$@"
-    echo "$digest" > "$stamp.done"
-}
+. recipes/stage.sh
 
 until_stage() { if [ "$until" = "$1" ]; then echo "stopped after $1, as asked"; exit 0; fi; }
 
@@ -116,7 +96,6 @@ until_stage teacher_plus
 pseudo_label U2 "$teacher" U2.pseudo
 
 train student student.toml "$student_sets" $(start_from "$teacher") $(taught_by "$teacher") $smaller_student
-[ -n "$tiny" ] || finish_student
 until_stage student
 if [ -n "$tiny" ]; then
     $python recipes/tiny.py --check "$runs/student/model.onnx"

@@ -1,0 +1,35 @@
+# One stage of a study: made once, gone on with where it was interrupted, never made twice from the same contents.
+# Read by reproduce.sh, which sets $runs, the folder of everything that is made, and $python.
+
+# stage OUTPUT "INPUT FILES" COMMAND…: run COMMAND unless OUTPUT was made by it from the same contents.
+stage() {
+    output=$1 inputs=$2; shift 2
+    stamp=$runs/.stages/$(echo "$output" | tr / _)
+    mkdir -p "$runs/.stages"
+    digest=$($python -c 'import hashlib, pathlib, sys
+state = hashlib.sha256(sys.argv[1].encode())
+for name in sys.argv[2:]:
+    lines = pathlib.Path(name).read_bytes().splitlines(keepends=True)
+    # What a recipe says in comments changes no result.
+    state.update(b"".join(line for line in lines if not (name.endswith(".toml") and line[:1] in b"#\n")))
+print(state.hexdigest())' "$*" $inputs)
+    if [ -e "$output" ] && [ "$(cat "$stamp.done" 2>/dev/null)" = "$digest" ]; then
+        echo "= $output"
+        return
+    fi
+    # What another command or other inputs have made is hours of somebody's time: it is kept beside the new. What this
+    # command has begun, it goes on with.
+    if [ "$(cat "$stamp.begun" 2>/dev/null)" != "$digest" ]; then
+        for made in "$output" "${output%.*}"; do
+            if [ -e "$made" ]; then
+                rm -rf "$made.old"
+                mv "$made" "$made.old"
+                echo "  $made was made from something else: it is $made.old now"
+            fi
+        done
+    fi
+    echo "$digest" > "$stamp.begun"
+    echo "> $output   ($(date '+%H:%M:%S'))"
+    "$@"
+    echo "$digest" > "$stamp.done"
+}
