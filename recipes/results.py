@@ -229,10 +229,9 @@ def paragraphs(study: dict[str, Any], output: Path, command: str) -> Iterator[st
     if study.get("ladder_models"):
         yield "## Scores fall when a face gets worse"
     for model in study.get("ladder_models", ()):
-        words = ["efiqa", "probe", study["ladder_manifest"], "-m", model]
-        yield f"`{' '.join(words)}`"
-        command = [sys.executable, "-m", *words]
-        yield subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        words = ["benchmarks/ladders.py", study["ladder_manifest"], "--model", model]
+        yield f"`python {' '.join(words)}`"
+        yield subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
