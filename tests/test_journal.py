@@ -183,7 +183,7 @@ def test_inputs_may_have_grown_behind_what_is_done(tmp_path: Path):
     assert list(read_predictions(tmp_path / "p.csv")) == rows_of(more)
 
 
-@pytest.mark.parametrize("content", [b"", b"notes\n", b"[]\n", b"{}\n", b'"x"\n', b'{"job": 3}\n', b"\xff\n"])
+@pytest.mark.parametrize("content", [b"notes\n", b"[]\n", b"{}\n", b'"x"\n', b'{"job": 3}\n', b"\xff\n"])
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, content: bytes):
     (tmp_path / ".p.csv.journal").write_bytes(content)
     with pytest.raises(OutputError, match=r"\.journal is no journal") as caught:
@@ -296,3 +296,24 @@ def test_a_disk_that_fills_midway_is_an_error_that_can_be_resumed(
     assert len([json.loads(line) for line in rows]) < 400
     assert efiqa(*options, "--resume").returncode == 0
     assert len(list(read_predictions(tmp_path / "p.csv"))) == 400
+
+
+def test_a_second_job_for_the_same_output_is_refused_and_harms_nothing(tmp_path: Path):
+    pytest.importorskip("fcntl")
+    output = tmp_path / "p.csv"
+
+    def score_beside_another(items: Iterable[Named]) -> Iterator[list[Prediction]]:
+        for rows in score(items):
+            with pytest.raises(OutputError, match=r"another job is writing .*p\.csv") as refused:
+                run(output)
+            assert refused.value.hint == "wait for it, or name another output"
+            yield rows
+
+    assert run(output, score=score_beside_another) == 14
+    assert list(read_predictions(output)) == rows_of()
+
+
+@pytest.mark.parametrize("torn", ["", '{"job": {"mod'])
+def test_a_journal_whose_first_line_is_torn_is_begun_anew(tmp_path: Path, torn: str):
+    (tmp_path / ".p.csv.journal").write_text(torn)
+    assert run(tmp_path / "p.csv", resume=True) == 14

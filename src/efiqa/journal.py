@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,10 @@ from typing import Any, BinaryIO
 from efiqa.errors import OutputError, RecordError
 from efiqa.records import Prediction, write_predictions
 from efiqa.sources import Named
-from efiqa.tables import atomic, check_writable, printable
+from efiqa.tables import check_writable, printable
+
+if sys.platform != "win32":
+    import fcntl
 
 Score = Callable[[Iterable[Named]], Iterator[list[Prediction]]]
 
@@ -40,15 +44,19 @@ def run_job(
     no such key. `more` are the columns beside the usual ones. Without `resume` an old journal is dropped.
 
     Raises OutputError when the output cannot be written (before any work), the disk is full, or the
-    journal is of another job or of other inputs.
+    journal is of another job or of other inputs, or another job is writing the same output.
     """
     check_writable(output)
     path = output.with_name(f".{output.name}.journal")
     try:
-        if not (resume and path.exists()):
-            with atomic(path) as start:
-                start.write(json.dumps({"job": job}) + "\n")
+        path.touch()
         with path.open("r+b") as file:
+            _lock(file, output)
+            if not (resume and file.readline().endswith(b"\n")):
+                file.truncate(0)
+                file.seek(0)
+                file.write((json.dumps({"job": job}) + "\n").encode())
+                file.flush()
             finished = _recover(file, job, path)
             remaining = iter(inputs)
             for rows in islice(_rows(path), finished):
@@ -78,12 +86,25 @@ def run_job(
     return count
 
 
+def _lock(file: BinaryIO, output: Path) -> None:
+    """Raises OutputError while another job writes the same output; a lock ends with its process."""
+    if sys.platform == "win32":  # has no such lock: two jobs for one output are not told apart there
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(
+            f"another job is writing {printable(output)}", hint="wait for it, or name another output"
+        ) from error
+
+
 def _compact(row: Prediction) -> dict[str, Any]:
     return {name: value for name in Prediction.__slots__ if (value := getattr(row, name)) is not None}
 
 
 def _recover(file: BinaryIO, job: dict[str, Any], path: Path) -> int:
     """Cut a torn last line off; returns the number of pictures that are done."""
+    file.seek(0)
     header = file.readline()
     try:
         before = dict(json.loads(header)["job"])

@@ -516,6 +516,34 @@ def test_a_rate_far_too_high_stops_the_run_with_a_checkpoint_that_loads(
     assert set(told["pictures"]) <= known
 
 
+def test_gradients_that_no_loss_scale_makes_finite_stop_the_run(
+    tmp_path: Path, brightness: Path, tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        efiqa.train.learner, "mse", lambda p, _target, _weight: (p - p.detach()).square().sum().sqrt()
+    )
+    # 65,536 halves seventeen times before it is below 1.
+    with pytest.raises(TrainingError, match="the gradient is nan at step 16"):
+        fit(tiny_recipe(brightness, optim={"epochs": 5}, run={"precision": "fp16"}), tmp_path)
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(
+    tmp_path: Path, brightness: Path, tiny_recipe: MakeRecipe
+) -> None:
+    fit(tiny_recipe(brightness, optim={"epochs": 1}), tmp_path / "first")
+    start = tmp_path / "first" / "last.safetensors"
+    recipe = tiny_recipe(
+        brightness,
+        optim={"epochs": 2},
+        model={"start": str(start)},
+        run={"checkpoint_seconds": 0.0},
+    )
+    with pytest.raises(Stop):
+        fit(recipe, tmp_path / "second", progress=stopping_at(3))
+    start.unlink()
+    assert fit(recipe, tmp_path / "second").step > 3
+
+
 def test_start_weights_that_are_not_finite_stop_the_run_before_its_first_checkpoint(
     tmp_path: Path, brightness: Path, tiny_recipe: MakeRecipe
 ) -> None:

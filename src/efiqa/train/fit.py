@@ -31,6 +31,8 @@ from efiqa.train.teacher import Teacher
 from efiqa.train.validation import evaluate
 
 LOG_EVERY = 20
+MIN_LOSS_SCALE = 1.0
+"""fp16's loss scale, 65,536 at first, halves with each gradient that is not finite. Below this none helps."""
 
 Progress = Callable[[int, int, dict[str, Any]], None]
 
@@ -82,7 +84,10 @@ class _Loop:
         self.steps_per_epoch = max(1, batches.per_epoch // self.accumulate)
         self.steps = recipe.optim.steps or max(1, round(recipe.optim.epochs * self.steps_per_epoch))
         model = build_model(recipe.model)
-        started = load_start(model, recipe.model.start) if recipe.model.start else "random start"
+        self.folder = RunFolder(folder)
+        started = "random start"
+        if recipe.model.start and not self.folder.last.exists():  # a run that goes on needs no start
+            started = load_start(model, recipe.model.start)
         self.learner = Learner(model, recipe, teacher.width if teacher else 0)
         if self.device.type == "cpu":
             keep_depthwise_in_full_precision(model)
@@ -100,7 +105,6 @@ class _Loop:
         )
         self.optimizer = torch.optim.AdamW(parameter_groups(self.learner, recipe.optim), lr=recipe.optim.lr)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.run.precision == "fp16")
-        self.folder = RunFolder(folder)
         sources = describe(recipe.data.train)
         found = self.folder.resume(self.learner, self.average, self.optimizer, recipe)
         folder.mkdir(parents=True, exist_ok=True)
@@ -212,6 +216,8 @@ class _Loop:
             self._must_be_finite("gradient", norm, step, group)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < MIN_LOSS_SCALE:
+            self._must_be_finite("gradient", norm, step, group)
         if self.average:
             update_average(self.average, self.learner.model, self.recipe.optim.ema, step)
         return total
