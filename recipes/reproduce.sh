@@ -96,6 +96,7 @@ until_stage teacher_plus
 pseudo_label U2 "$teacher" U2.pseudo
 
 train student student.toml "$student_sets" $(start_from "$teacher") $(taught_by "$teacher") $smaller_student
+[ -n "$tiny" ] || finish_student
 until_stage student
 if [ -n "$tiny" ]; then
     $python recipes/tiny.py --check "$runs/student/model.onnx"

@@ -43,6 +43,10 @@ make_sets() {
         join "$runs/U2.csv" "$runs/ffhq.copies.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
 }
 
+finish_student() {
+    train student_steady student_steady.toml "$student_sets" $(start_from student) $(taught_by "$teacher")
+}
+
 # The rows of docs/results.md: 100 steps each, so that what differs is the switch. The rows of the method have three
 # seeds each, those with one switch changed one; SEEDS and SWITCH_SEEDS name others. Two rows run at a time, a thread
 # each: on two cores that is faster than one row on two. They share the batches of their pools. The student that
@@ -99,11 +103,11 @@ switches() { # the paper's student; full, with one thing changed
 
 publish() { # what `quality` is a percentile of; the model that ships; the page of results
     everyone=$(for set in aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
-    stage "$runs/population.jsonl" "$runs/student/model.onnx $everyone" $efiqa score $everyone --faces largest \
-        -m "$runs/student/model.onnx" -o "$runs/population.jsonl" --resume
+    stage "$runs/population.jsonl" "$runs/student_steady/model.onnx $everyone" $efiqa score $everyone --faces largest \
+        -m "$runs/student_steady/model.onnx" -o "$runs/population.jsonl" --resume
     shipped=src/efiqa/models/student.onnx
-    stage "$shipped" "$runs/student/last.safetensors $recipes/student.card.toml $runs/population.jsonl" \
-        $efiqa export "$runs/student" -o "$shipped" --statement "$recipes/student.card.toml" \
+    stage "$shipped" "$runs/student_steady/last.safetensors $recipes/student_steady.card.toml $runs/population.jsonl" \
+        $efiqa export "$runs/student_steady" -o "$shipped" --statement "$recipes/student_steady.card.toml" \
         --population "$runs/population.jsonl" --population-name "faces: the largest of each picture of \
 All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
     $python recipes/results.py "$recipes/study.toml" -o docs/results.md
