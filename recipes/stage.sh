@@ -20,7 +20,7 @@ print(state.hexdigest())' "$*" $inputs)
     # What another command or other inputs have made is hours of somebody's time: it is kept beside the new. What this
     # command has begun, it goes on with.
     if [ "$(cat "$stamp.begun" 2>/dev/null)" != "$digest" ]; then
-        for made in "$output" "${output%.*}"; do
+        for made in "$output" "${output%.*}" "$(dirname "$output")/.$(basename "$output").journal"; do
             if [ -e "$made" ]; then
                 rm -rf "$made.old"
                 mv "$made" "$made.old"

@@ -74,6 +74,13 @@ def test_a_table_keeps_the_folder_of_pictures_that_lies_beside_it(stage: Stage, 
     assert sorted(path.name for path in tmp_path.glob("set*")) == ["set", "set.csv", "set.csv.old", "set.old"]
 
 
+def test_the_journal_of_a_job_on_other_inputs_is_set_aside(stage: Stage, tmp_path: Path) -> None:
+    stage(output="a.csv", command="touch .a.csv.journal; false", code=1)
+    (tmp_path / "input.csv").write_text("b\n")
+    stage(output="a.csv", command="[ ! -e .a.csv.journal ] && touch a.csv")
+    assert (tmp_path / ".a.csv.journal.old").exists()
+
+
 def test_an_output_that_is_gone_is_made_again(stage: Stage, tmp_path: Path) -> None:
     stage()
     (tmp_path / "made").unlink()
