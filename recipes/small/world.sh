@@ -5,6 +5,8 @@ views=flip,scale
 labelled="L L"
 student_sets="L L L U1.pseudo U2.pseudo"
 data=../shared/data
+# The loader, where the teacher looks at crops, needs the other core: two threads would wait for each other.
+student_threads=1
 
 start_from() { echo "--set model.start=\"$runs/$1/last.safetensors\""; }
 taught_by() { echo "--set distil.teachers=[\"$runs/$1\"]"; }
@@ -69,7 +71,6 @@ study() {
         pseudo_label U2 "$teacher" U2.raw)
     full=$(start_from "$teacher"; taught_by "$teacher")
     plain=$(start_from teacher; taught_by teacher)
-    export OMP_NUM_THREADS=1
     taught & first=$!
     switches & second=$!
     wait "$first"
