@@ -10,8 +10,11 @@ What is reported stands in the study's TOML; only `title`, `manifest`, `runs` an
     runs = "runs/small"                         # the folder that run folders lie in
     teacher = "teacher"                         # row whose SRCC the others keep a share of
     reference = "full"                          # row the others are compared with, picture by picture
-    ladder_manifest = "runs/small/ffhq.csv"     # faces to degrade, for each of
-    ladder_models = ["src/efiqa/models/student.onnx"]
+    shipped = "src/efiqa/models/student.onnx"   # whose intervals are reported
+
+    [[measurement]]                             # any command whose stdout is Markdown
+    title = "Scores fall when a face gets worse"
+    command = "python -m efiqa probe runs/small/ffhq.csv"
 
     [[row]]
     name = "full"
@@ -27,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import statistics
 import subprocess
@@ -55,10 +59,13 @@ Vector = NDArray[np.float64]
 METRICS = {"SRCC": srcc, "PLCC": plcc, "KRCC": krcc, "RMSE": rmse}
 RESAMPLES, WARM_UP, TIMED = 1000, 3, 30
 NEEDED = {"title", "manifest", "runs", "row"}
-KEYS = NEEDED | {"text", "teacher", "reference", "ladder_manifest", "ladder_models"}
+KEYS = NEEDED | {"text", "teacher", "reference", "shipped", "measurement"}
 AGREEMENT = f"""scored whole by the exported model. [low, high] is the 95 % percentile bootstrap interval over
 pictures ({RESAMPLES:,} resamples, the same for all rows) of the mean over runs, ± the standard deviation of
 runs that differ in their seed. PLCC and RMSE are raw, without a fit."""
+INTERVALS = """Conformal intervals of the model that ships (`efiqa score --intervals`), which hold the {}.
+Measured on {} held-out pictures: the share whose rating lay inside, shooting series left out of the fit in
+turn, and the halfwidth by score."""
 COST = f"""Minutes are those of training steps, without validation, on whatever machine a run had. The time a
 picture takes is that of the network alone, in one ONNX Runtime thread: the median of {TIMED} runs, in turns
 with the other networks."""
@@ -226,12 +233,29 @@ def paragraphs(study: dict[str, Any], output: Path, command: str) -> Iterator[st
     yield markdown(columns, [[n, *_cost(row.runs), f"{milliseconds[n]:.1f}"] for n, row in results.items()])
     plot(output.with_suffix(".png"), {n: (milliseconds[n], row.values["SRCC"]) for n, row in results.items()})
     yield f"![SRCC against ms a picture]({output.stem}.png)"
-    if study.get("ladder_models"):
-        yield "## Scores fall when a face gets worse"
-    for model in study.get("ladder_models", ()):
-        words = ["benchmarks/ladders.py", study["ladder_manifest"], "--model", model]
-        yield f"`python {' '.join(words)}`"
-        yield subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+    if model := study.get("shipped"):
+        yield from _intervals(Scorer(model).card)
+    for entry in study.get("measurement", ()):
+        yield f"## {entry['title']}\n\n{entry.get('text', '')}".strip()
+        yield f"`{entry['command']}`"
+        words = [sys.executable, *entry["command"].removeprefix("python ").split()]
+        yield subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def _intervals(card: ModelCard) -> Iterator[str]:
+    """How often the intervals of the model that ships held what they should."""
+    if (interval := card.interval) is None:
+        return
+    yield f"## Intervals\n\n{INTERVALS.format(interval.of, f'{interval.n:,}')}"
+    ends = [
+        f"{card.score_range[0]:g}",
+        *(f"{edge:.3f}" for edge in interval.edges),
+        f"{card.score_range[1]:g}",
+    ]
+    bins = [f"scores {low} to {high}" for low, high in itertools.pairwise(ends)]
+    shares = zip(interval.coverage, interval.measured, interval.halfwidths, strict=True)
+    table = [[f"{c:.0%}", f"{m:.1%}", *(f"± {width:.3f}" for width in row)] for c, m, row in shares]
+    yield markdown(["asked", "found", *bins], table)
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -134,6 +134,30 @@ def grey() -> Callable[..., Path]:
         return path
 
     return write
+
+
+class Answer(NamedTuple):
+    """What the command gave back: its exit code, stdout and stderr, the latter without line breaks."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """`command("score", "a.png", …)` in this process."""
+
+    def call(*arguments: object) -> Answer:
+        from efiqa.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["efiqa", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capsys.readouterr()
+        return Answer(int(caught.value.code or 0), out, " ".join(err.split()))
+
+    return call
 
 
 @pytest.fixture

@@ -105,14 +105,20 @@ switches() { # no teacher at all; full with one thing changed; the paper's stude
     train student_edgenext student_edgenext.toml "$student_sets" $(taught_by "$teacher")
 }
 
-publish() { # what `quality` is a percentile of; the model that ships; the page of results
+publish() { # what `quality` is a percentile of; the model that ships; its policies; the page of results
     everyone=$(for set in aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
-    stage "$runs/population.jsonl" "$runs/student_steady/model.onnx $everyone" $efiqa score $everyone --faces largest \
-        -m "$runs/student_steady/model.onnx" -o "$runs/population.jsonl" --resume
+    own=$runs/student_steady/model.onnx
+    stage "$runs/population.jsonl" "$own $everyone" \
+        $efiqa score $everyone --faces largest -m "$own" -o "$runs/population.jsonl" --resume
+    stage "$runs/L.student.csv" "$own $runs/L.csv" \
+        $efiqa score "$runs/L.csv" --faces none -m "$own" -o "$runs/L.student.csv" --resume
     shipped=src/efiqa/models/student.onnx
-    stage "$shipped" "$runs/student_steady/last.safetensors $recipes/student_steady.card.toml $runs/population.jsonl" \
+    stage "$shipped" "$own $recipes/student_steady.card.toml $runs/population.jsonl $runs/L.student.csv" \
         $efiqa export "$runs/student_steady" -o "$shipped" --statement "$recipes/student_steady.card.toml" \
         --population "$runs/population.jsonl" --population-name "faces: the largest of each picture of \
-All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
+All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand" --ratings "$runs/L.csv" --rated "$runs/L.student.csv"
+    stage "$runs/people.csv" "$shipped $everyone" \
+        $efiqa score $everyone --faces largest --attributes -o "$runs/people.csv" --resume
+    $python recipes/policies.py "$runs/people.csv" --pairs $data/ytf_pairs.csv
     $python recipes/results.py "$recipes/study.toml" -o docs/results.md
 }

@@ -6,6 +6,7 @@ readers that see no metadata. Nothing about a model is guessed when it is loaded
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
 import json
@@ -15,7 +16,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from efiqa.errors import ModelError
+from efiqa.errors import InvalidArgument, ModelError
 
 METADATA_KEY = "efiqa.card"
 RESIZE_RULE = "stretch to input_size × input_size, Pillow BILINEAR with antialiasing"
@@ -44,6 +45,33 @@ class Population:
         above = next(index for index, bound in enumerate(table) if bound > score)
         low, high = table[above - 1], table[above]
         return above - 1 + (score - low) / (high - low)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """How far `of`, the truth, lay from the score in `n` held-out cases; see efiqa.conformal.
+
+    Scores fall into bins with the inner `edges`, a score at an edge into the upper. `halfwidths` has for each
+    `coverage` (in 0–1, rising) one number for each bin. `measured` is the coverage that was found on groups
+    left out of the fit, for each `coverage`.
+    """
+
+    of: str
+    n: int
+    coverage: tuple[float, ...]
+    edges: tuple[float, ...]
+    halfwidths: tuple[tuple[float, ...], ...]
+    measured: tuple[float, ...]
+
+    def around(self, score: float, coverage: float) -> tuple[float, float]:
+        """(low, high) in units of the score. Raises InvalidArgument for a coverage that was not fitted."""
+        if coverage not in self.coverage:
+            known = ", ".join(f"{value:g}" for value in self.coverage)
+            raise InvalidArgument(
+                f"the model has no intervals of coverage {coverage:g}", hint=f"it has those of {known}"
+            )
+        halfwidth = self.halfwidths[self.coverage.index(coverage)][bisect.bisect_right(self.edges, score)]
+        return score - halfwidth, score + halfwidth
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +109,7 @@ class ModelCard:
     recipe_digest: str
     commit: str
     population: Population | None = None
+    interval: Interval | None = None
 
     def __post_init__(self) -> None:
         low, high = self.score_range
@@ -105,9 +134,19 @@ class ModelCard:
             table = self.population.scores
             rising = len(table) == 101 and all(a <= b for a, b in itertools.pairwise(table))
             checks.append(("population.scores", len(table), rising, "101 numbers that never fall"))
+        if self.interval is not None:
+            rows, bins = self.interval.halfwidths, len(self.interval.edges) + 1
+            levels = {len(rows), len(self.interval.coverage), len(self.interval.measured)}
+            fits = len(levels) == 1 and all(len(row) == bins and min(row) >= 0 for row in rows)
+            checks.append(("interval.halfwidths", rows, fits, "0 or more for each coverage and each bin"))
         for name, value, fine, expected in checks:
             if not fine:
                 raise ModelError(f"model card: {name} must be {expected}, but got {value!r}")
+
+    @property
+    def source(self) -> str:
+        """name@version, as labels and policies name the model."""
+        return f"{self.name}@{self.version}"
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
@@ -119,28 +158,29 @@ class ModelCard:
             values = json.loads(text)
         except json.JSONDecodeError as error:
             raise ModelError(f"model card: not JSON ({error})") from error
-        return typing.cast(ModelCard, _typed(cls, values, "model card"))
+        return typing.cast(ModelCard, typed(cls, values, "model card"))
 
 
-def _typed(kind: Any, value: Any, where: str) -> Any:
+def typed(kind: Any, value: Any, where: str) -> Any:
     """`value`, as JSON gives it, as the annotated type `kind`; ModelError says where it does not fit."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
     if origin is types.UnionType:
-        return None if value is None else _typed(arguments[0], value, where)
+        return None if value is None else typed(arguments[0], value, where)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         hints = typing.get_type_hints(kind)
-        unknown, missing = set(value) - set(hints), set(hints) - set(value) - {"population"}
+        optional = {item.name for item in dataclasses.fields(kind) if item.default is None}
+        unknown, missing = set(value) - set(hints), set(hints) - set(value) - optional
         if unknown or missing:
             problem = f"unknown field {min(unknown)!r}" if unknown else f"field {min(missing)!r} is missing"
             raise ModelError(f"{where}: {problem}")
-        typed = {name: _typed(hints[name], item, f"{where}: {name}") for name, item in value.items()}
-        return typing.cast(Any, kind)(**typed)
+        fields = {name: typed(hints[name], item, f"{where}: {name}") for name, item in value.items()}
+        return typing.cast(Any, kind)(**fields)
     if origin is tuple and isinstance(value, list):
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
             raise ModelError(f"{where} must hold {len(arguments)} values, but got {len(value)}")
-        return tuple(_typed(arguments[0], item, where) for item in value)
+        return tuple(typed(arguments[0], item, where) for item in value)
     if kind is float and type(value) in (int, float):
         return float(value)
     if (origin is dict and isinstance(value, dict)) or (origin is None and type(value) is kind):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from importlib import resources
@@ -17,12 +16,15 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from efiqa.card import CENTRE_RULE, METADATA_KEY, RESIZE_RULE, ModelCard
+from efiqa.attributes import Attributes, measure, reasons
+from efiqa.calibrate import Calibration
+from efiqa.card import CENTRE_RULE, RESIZE_RULE
 from efiqa.errors import ImageError, ImageTooSmall, InvalidArgument, ModelError
 from efiqa.faces import Box, Detector, Face, face_crop, load_detector
 from efiqa.image import Image, Source, crop, load_image, resize, resize_and_crop
-from efiqa.records import Prediction
-from efiqa.runtime import onnxruntime
+from efiqa.policy import Policy, bind, decide
+from efiqa.records import ATTRIBUTES, Prediction
+from efiqa.runtime import open_model
 from efiqa.sources import Named
 from efiqa.tables import printable
 from efiqa.views import VIEWS
@@ -35,6 +37,8 @@ SMALL_FACE = 32
 """Faces whose longer side is below this, in pixels, are scored with a note: mostly resampling is judged."""
 SCORE_DIGITS = 5
 """Digits kept of a score. Runtimes and processors differ from the sixth on."""
+DEFAULT_COVERAGE = 0.9
+"""Of the intervals where only intervals are asked for."""
 
 
 RESIZE = {RESIZE_RULE: resize, CENTRE_RULE: resize_and_crop}
@@ -49,11 +53,20 @@ class Scorer:
     picture runs through the network alone, so its score depends on its bytes only: not on `threads`,
     `workers`, neighbours or order. On a CPU batching would not be faster.
 
+    With a `calibration`, quality is relative to its population instead of the card's, or on the scale of
+    the model it is linked to. With a `coverage`, rows have the card's interval of that coverage in `low`,
+    `high`; a `policy` gives them a `decision` and `reasons`, and the interval of its own coverage, where
+    it has one and the card too.
+
+    With `attributes`, and with a policy, rows have efiqa.attributes, and in `reasons` what speaks against the
+    face: under a policy what it says, else the attributes below 50.
+
     With `views`, names of `efiqa.views.VIEWS`, a score is the mean over the face crop itself and its
     views, each run through the network, and a prediction's `spread` their (population) standard deviation.
 
-    Raises ModelError for a file that is no model, has no card, or contradicts it, InvalidArgument for an
-    unknown view.
+    Raises ModelError for a file that is no model, has no card, or contradicts it, for a calibration or policy
+    of another model and a coverage where the card has no intervals, InvalidArgument for an unknown view and a
+    coverage that it has not.
     """
 
     def __init__(
@@ -64,6 +77,10 @@ class Scorer:
         threads: int = 1,
         workers: int | None = None,
         views: Sequence[str] = (),
+        calibration: Calibration | None = None,
+        coverage: float | None = None,
+        policy: Policy | None = None,
+        attributes: bool = False,
     ) -> None:
         for name, value in (("threads", threads), ("workers", workers)):
             if value is not None and value < 1:
@@ -76,7 +93,13 @@ class Scorer:
         self.views = tuple(dict.fromkeys(views))
         self._detector = detector
         path = default_model() if model is None else Path(model)
-        self._session, self.card, self.digest = _open(path, threads)
+        self._session, self.card, self.digest = open_model(path, threads)
+        if calibration is not None:
+            calibration.check(self.card, self.digest)
+        self.calibration = calibration
+        self.policy = None if policy is None else bind(policy, self.card, self.digest, calibration)
+        self.coverage = self._covered(coverage)
+        self.attributes = attributes or policy is not None
         self._input = self._session.get_inputs()[0].name
         self._detect = functools.cache(self._load_detector)
 
@@ -84,6 +107,22 @@ class Scorer:
     def load(cls, path: str | os.PathLike[str], *, threads: int = 1, workers: int | None = None) -> Scorer:
         """A scorer for another model than the embedded one."""
         return cls(path, threads=threads, workers=workers)
+
+    def _covered(self, coverage: float | None) -> float | None:
+        """The coverage that rows have intervals of; none where nobody asks, or only a policy in vain."""
+        interval = self.card.interval
+        if interval is None:
+            if coverage is not None:
+                raise ModelError(
+                    f"the model {self.card.source} has no intervals in its card",
+                    hint="efiqa export --ratings MANIFEST --rated PREDICTIONS measures and writes them",
+                )
+            return None
+        if self.policy is not None:
+            coverage = self.policy.coverage or coverage or DEFAULT_COVERAGE
+        if coverage is not None:
+            interval.around(0, coverage)
+        return coverage
 
     def _load_detector(self) -> Detector:
         return load_detector(self._detector) if isinstance(self._detector, str) else self._detector
@@ -136,7 +175,9 @@ class Scorer:
     def _predict_item(self, item: Source | Named, index: int, faces: Faces) -> list[Prediction]:
         if isinstance(item, Named):
             if item.error is not None:
-                return [Prediction(item.name, status=item.error.status, message=str(item.error))]
+                return [
+                    self._decided(Prediction(item.name, status=item.error.status, message=str(item.error)))
+                ]
             return self.predict(item.path, faces=faces, name=item.name)
         name = printable(item) if isinstance(item, str | os.PathLike) else f"#{index}"
         return self.predict(item, faces=faces, name=name)
@@ -152,18 +193,13 @@ class Scorer:
         except (ImageError, InvalidArgument) as error:
             status = error.status if isinstance(error, ImageError) else "not_an_image"
             message = f"{error}; {error.hint}" if error.hint else str(error)
-            return [Prediction(name, status=status, message=message)]
+            return [self._decided(Prediction(name, status=status, message=message))]
         if faces == "none":
-            return [self._row(name, 0, *self._judge(loaded))]
+            return [self._explained(self._row(name, 0, *self._judge(loaded)), loaded, None)]
         found = self._detect().detect(loaded)
         if not found:
-            return [
-                Prediction(
-                    name,
-                    status="no_face",
-                    message="no face was found; --faces none scores the picture as it is",
-                )
-            ]
+            message = "no face was found; --faces none scores the picture as it is"
+            return [self._decided(Prediction(name, status="no_face", message=message))]
         return [
             self._score_face(loaded, face, name, index)
             for index, face in enumerate(found[: 1 if faces == "largest" else None])
@@ -176,7 +212,7 @@ class Scorer:
         cut = crop(image, face_crop(box, width, height, scale=self.card.crop_scale))
         row = self._row(name, index, *self._judge(cut))
         size = max(box.width, box.height)
-        return replace(
+        row = replace(
             row,
             x=box.x,
             y=box.y,
@@ -185,11 +221,36 @@ class Scorer:
             detection=round(face.detection, 4),
             message=f"small face, {size:.0f} px: the score says little" if size < SMALL_FACE else "",
         )
+        return self._explained(row, image, replace(face, box=box))
 
     def _row(self, name: str, index: int, score: float, spread: float | None) -> Prediction:
-        population = self.card.population
-        quality = None if population is None else round(population.percentile(score), 1)
-        return Prediction(name, index, "ok", score, quality, spread=spread)
+        low = high = quality = None
+        if self._quality is not None:
+            quality = round(self._quality(score), 1)
+        if self.card.interval is not None and self.coverage is not None:
+            low, high = (round(end, SCORE_DIGITS) for end in self.card.interval.around(score, self.coverage))
+        return Prediction(name, index, "ok", score, quality, spread=spread, low=low, high=high)
+
+    @property
+    def _quality(self) -> Callable[[float], float] | None:
+        """What makes percentiles of scores; none without a population."""
+        if self.calibration is not None:
+            return self.calibration.quality
+        return None if self.card.population is None else self.card.population.percentile
+
+    def _explained(self, row: Prediction, image: Image, face: Face | None) -> Prediction:
+        """The row with the face's attributes, and what the policy makes of them."""
+        if not self.attributes:
+            return row
+        found = measure(image, face, crop_scale=self.card.crop_scale)
+        values = {name: getattr(found, name) for name in ATTRIBUTES}
+        return self._decided(replace(row, **values, reasons=";".join(reasons(found))), found)
+
+    def _decided(self, row: Prediction, attributes: Attributes | None = None) -> Prediction:
+        if self.policy is None:
+            return row
+        decision, why = decide(self.policy, row, attributes, self._quality)
+        return replace(row, decision=decision, reasons=";".join(why))
 
     def _judge(self, image: Image) -> tuple[float, float | None]:
         """Mean score of a picture and its views, and their spread; none where it has no view."""
@@ -248,72 +309,3 @@ def _large_enough(image: Image) -> Image:
             f"the picture has {width} × {height} pixels; at least {MIN_SIDE} × {MIN_SIDE} are needed"
         )
     return image
-
-
-def _open(path: Path, threads: int) -> tuple[onnxruntime.InferenceSession, ModelCard, str]:
-    """A session, its card, which must agree, and the file's digest. Raises ModelError."""
-    if not path.is_file():
-        raise ModelError(
-            f"there is no model at {printable(path)}", hint="expected an ONNX file made by efiqa export"
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Waiting threads must sleep: with several workers, spinning takes the cores from those that work.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        data = path.read_bytes()
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except _RUNTIME_ERRORS as error:
-        raise ModelError(
-            f"{printable(path)} is not a model that can run: {' '.join(str(error).split())[:200]}",
-            hint="expected an ONNX file made by efiqa export",
-        ) from error
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise ModelError(
-            f"{printable(path)} has no model card in its metadata",
-            hint="efiqa export writes one; a model without it cannot say what its numbers mean",
-        )
-    card = ModelCard.from_json(text)
-    for problem in _contradictions(session, card, path.with_suffix(".json")):
-        raise ModelError(f"{printable(path)} contradicts its card: {problem}")
-    return session, card, hashlib.sha256(data).hexdigest()[:12]
-
-
-_RUNTIME_ERRORS = (
-    OSError,
-    *(
-        getattr(onnxruntime.capi.onnxruntime_pybind11_state, name)
-        for name in (
-            "Fail",
-            "InvalidArgument",
-            "InvalidGraph",
-            "InvalidProtobuf",
-            "NoModel",
-            "NotImplemented",
-            "RuntimeException",
-        )
-    ),
-)
-
-
-def _contradictions(session: onnxruntime.InferenceSession, card: ModelCard, sidecar: Path) -> Iterator[str]:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        yield f"expected one input and one output, but got {len(inputs)} and {len(outputs)}"
-        return
-    shape = inputs[0].shape
-    if inputs[0].type != "tensor(uint8)" or list(shape[1:]) != [card.input_size, card.input_size, 3]:
-        size = card.input_size
-        yield f"expected uint8 (n, {size}, {size}, 3) in, but got {inputs[0].type} {shape}"
-    if isinstance(shape[0], int):
-        yield f"expected any batch size, but it is fixed to {shape[0]}"
-    if outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 1:
-        yield f"expected float (n,) out, but got {outputs[0].type} {outputs[0].shape}"
-    if (
-        sidecar.is_file()
-        and ModelCard.from_json(sidecar.read_text(encoding="utf-8", errors="replace")) != card
-    ):
-        yield f"{sidecar.name} beside it says something else than its metadata"

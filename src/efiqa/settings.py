@@ -76,16 +76,16 @@ def _value(kind: Any, value: object, where: str) -> object:
     raise RecordError(f"{where} must be {expected}, but got {value!r}")
 
 
-def to_toml(table: Mapping[str, Any]) -> str:
-    """TOML of text, numbers, truth values, lists of them and tables in tables; none is left out."""
-    lines = [
-        f"{key} = {_toml(value)}" for key, value in table.items() if not isinstance(value, Mapping | None)
-    ]
-    text = "".join(line + "\n" for line in lines)
+def to_toml(table: Mapping[str, Any], within: str = "") -> str:
+    """TOML of text, finite numbers, truth values, lists of them and tables in tables; none is left out.
+
+    Keys are words of letters, digits, - and _. `within` is the full name of a table inside another.
+    """
+    plain = {key: value for key, value in table.items() if not isinstance(value, Mapping | None)}
+    text = "".join(f"{key} = {_toml(value)}\n" for key, value in plain.items())
     for key, value in table.items():
         if isinstance(value, Mapping) and value:
-            inner = to_toml(value)
-            text += f"\n[{key}]\n{inner}"
+            text += f"\n[{within}{key}]\n{to_toml(value, f'{within}{key}.')}"
     return text
 
 

@@ -14,14 +14,16 @@ import numpy as np
 import onnxruntime
 import PIL.Image
 import pytest
+import typer
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
 onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install 'efiqa[train]'")
 pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[train]'")
 
 from efiqa.card import CENTRE_RULE, METADATA_KEY, ModelCard, Population
+from efiqa.cli import app
 from efiqa.errors import InvalidArgument, ModelError, RecordError, TrainingError
-from efiqa.records import Prediction
+from efiqa.records import Prediction, Row, write_manifest, write_predictions
 from efiqa.scorer import Scorer
 from efiqa.train import export as exporting
 from efiqa.train.checkpoint import RunFolder
@@ -30,7 +32,6 @@ from efiqa.train.export import (
     check_parity,
     export,
     load_statement,
-    population_of,
     prepare,
 )
 from efiqa.train.fit import fit
@@ -124,6 +125,27 @@ def test_the_card_says_what_the_run_was(exported: Exported) -> None:
     assert card.recipe["optim"]["lr"] == recipe.optim.lr
     assert card.measured == {"validation while training": position.metrics, "toy": {"srcc": 0.5}}
     assert card.limits == ("Knows brightness only.",)
+
+
+def test_ratings_held_out_give_the_card_its_intervals(exported: Exported, tmp_path: Path) -> None:
+    # 60 pictures in 12 groups, each rated 0.1 above or below its score: every interval is 0.1 either way.
+    rows = [
+        Row(str(tmp_path / f"{index}.png"), 0.5 + 0.1 * (-1) ** index, "validation", "human", str(index % 12))
+        for index in range(60)
+    ]
+    write_manifest(tmp_path / "ratings.csv", rows)
+    write_predictions(tmp_path / "rated.csv", [Prediction(row.image, score=0.5) for row in rows])
+    statement = tmp_path / "card.toml"
+    statement.write_text('name = "tiny"\nversion = "1"\n')
+    command = ["export", str(exported.run), "-o", str(tmp_path / "m.onnx"), "--statement", str(statement)]
+    app([*command, "--ratings", str(tmp_path / "ratings.csv"), "--rated", str(tmp_path / "rated.csv")],
+        standalone_mode=False)  # fmt: skip
+    interval = Scorer(tmp_path / "m.onnx").card.interval
+    assert interval is not None
+    assert (interval.n, interval.edges, interval.measured) == (60, (), (1.0, 1.0, 1.0, 1.0))
+    assert interval.around(0.5, 0.9) == pytest.approx((0.4, 0.6), abs=2e-5)
+    with pytest.raises(typer.BadParameter, match="go together"):
+        app([*command, "--rated", str(tmp_path / "rated.csv")], standalone_mode=False)
 
 
 def test_the_card_lies_in_the_file_and_beside_it(exported: Exported, scorer: Scorer) -> None:
@@ -234,28 +256,6 @@ def test_a_run_folder_needs_a_statement(exported: Exported) -> None:
     with pytest.raises(InvalidArgument, match="is a run folder") as caught:
         prepare(exported.run)
     assert "--statement" in str(caught.value.hint)
-
-
-def predictions(scores: list[float]) -> list[Prediction]:
-    return [Prediction(f"{index}.png", score=score) for index, score in enumerate(scores)]
-
-
-def test_population_percentiles_by_hand() -> None:
-    # 201 scores, 0, 0.005, …, 1: the k-th percentile is the score at position 2 k, k / 100.
-    population = population_of("ladder", predictions([index / 200 for index in reversed(range(201))]))
-    assert (population.name, population.n) == ("ladder", 201)
-    assert population.scores == tuple(index / 100 for index in range(101))
-    assert population.percentile(0.255) == pytest.approx(25.5)
-
-
-def test_population_leaves_out_rows_without_a_score() -> None:
-    rows = [*predictions([index / 100 for index in range(101)]), Prediction("none.png", status="no_face")]
-    assert population_of("faces", rows).n == 101
-
-
-def test_a_population_of_less_than_100_is_an_error() -> None:
-    with pytest.raises(RecordError, match="at least 100 scores, but got 99"):
-        population_of("few", predictions([0.5] * 99))
 
 
 def test_there_are_statements() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import rich
 import typer
 from rich.table import Table
 
 from efiqa.cli.terminal import plain
+
+if TYPE_CHECKING:
+    from efiqa.card import Interval
 
 
 def info(
@@ -48,6 +51,7 @@ def info(
             "quality",
             f"percentile among {population.n:,} {population.name}" if population else "no population",
         ),
+        ("intervals", _intervals(card.interval)),
         ("licence", card.licence),
         ("trained on", sources),
         ("measured", measured),
@@ -57,3 +61,13 @@ def info(
     for name, value in rows:
         table.add_row(name, plain(value))
     rich.print(table)
+
+
+def _intervals(interval: Interval | None) -> str:
+    if interval is None:
+        return "no intervals"
+    found = ", ".join(
+        f"{level:.0%} asked, {share:.1%} found"
+        for level, share in zip(interval.coverage, interval.measured, strict=True)
+    )
+    return f"hold the {interval.of}; {interval.n:,} held-out cases, on groups left out: {found}"

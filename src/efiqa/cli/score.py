@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections import Counter
@@ -62,6 +63,31 @@ def score(
             "`spread` says how far they lie apart. Several times slower; made for labelling.",
         ),
     ] = "",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What quality is relative to, by efiqa calibrate; default: the model's own."
+        ),
+    ] = None,
+    intervals: Annotated[
+        bool,
+        typer.Option("--intervals", help="Add `low` and `high`: 90 % of mean ratings of whole pictures."),
+    ] = False,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="Add `decision` and `reasons`: a file of efiqa threshold, or one that ships: **curation**, "
+            "**enrolment**, **kiosk**, **profile**.",
+        ),
+    ] = None,
+    attributes: Annotated[
+        bool,
+        typer.Option(
+            "--attributes",
+            help="Add why: sharpness, exposure, … (0–100 each), and those below 50 as `reasons`.",
+        ),
+    ] = False,
     threads: Threads = 1,
     workers: Workers = None,
     resume: Annotated[
@@ -79,16 +105,36 @@ def score(
 
     `find . -name '*.jpg' | efiqa score - --faces largest | jq .score`
     """
-    from efiqa.scorer import Scorer
+    from efiqa.calibrate import read_calibration
+    from efiqa.policy import read_policy
+    from efiqa.records import ATTRIBUTES
+    from efiqa.scorer import DEFAULT_COVERAGE, Scorer
     from efiqa.sources import expand
 
     if resume and output is None:
         raise typer.BadParameter("--resume needs -o: only a job with an output file can go on")
     named = [name.strip() for name in views.split(",")] if views else []
-    scorer = Scorer(model, detector=detector, threads=threads, workers=workers, views=named)
+    scorer = Scorer(
+        model,
+        detector=detector,
+        threads=threads,
+        workers=workers,
+        views=named,
+        calibration=read_calibration(calibration) if calibration else None,
+        coverage=DEFAULT_COVERAGE if intervals else None,
+        policy=read_policy(policy) if policy else None,
+        attributes=attributes,
+    )
     more = ["spread"] if scorer.views else []
+    more += ["low", "high"] if scorer.coverage else []
+    more += ["decision"] if scorer.policy else []
+    more += ["reasons"] if scorer.attributes else []
+    more += ATTRIBUTES if attributes else []
+    if not quiet:
+        _say_limits(scorer, faces)
     items = expand(inputs, sys.stdin.buffer if sys.stdin else None)
     counts: Counter[str] = Counter()
+    decisions: Counter[str] = Counter()
     with progress_bar(quiet) as progress:
         total = None
         if progress and "-" not in inputs:
@@ -97,6 +143,7 @@ def score(
 
         def done(rows: list[Prediction]) -> None:
             counts.update(row.status for row in rows)
+            decisions.update(row.decision for row in rows if row.decision)
             if progress and task is not None:
                 progress.advance(task)
 
@@ -111,6 +158,10 @@ def score(
                 "faces": faces,
                 "detector": detector,
                 "views": ",".join(scorer.views) or None,
+                "calibration": _digest(scorer.calibration),
+                "coverage": scorer.coverage,
+                "policy": _digest(scorer.policy),
+                "attributes": attributes or None,
                 "efiqa": __version__,
             }
             run_job(items, rows_of, output, job=job, resume=resume, more=more, done=done)
@@ -122,8 +173,31 @@ def score(
                 raise typer.Exit from None
     if not quiet:
         _summary(counts, scorer, output)
+        if scorer.policy:
+            parts = ", ".join(f"{decisions[name]:,} {name}" for name in ("accept", "review", "reject"))
+            talk.print(f"policy {plain(scorer.policy.name)}: {parts}", highlight=False)
     if strict and set(counts) - {"ok"}:
         raise typer.Exit(1)
+
+
+def _say_limits(scorer: Scorer, faces: str) -> None:
+    """What a policy or interval cannot do here, though it was asked for."""
+    if scorer.policy and scorer.policy.coverage and scorer.coverage is None:
+        talk.print(
+            f"the policy {plain(scorer.policy.name)} reviews what is uncertain, but the model's card has no "
+            "intervals: nothing is reviewed for that",
+            soft_wrap=True,
+        )
+    if scorer.coverage and scorer.card.interval and faces != "none":
+        talk.print(
+            f"intervals hold the {plain(scorer.card.interval.of)}; of face crops nothing was measured",
+            soft_wrap=True,
+        )
+
+
+def _digest(part: object) -> str | None:
+    """What a resumed job recognises a calibration or policy by."""
+    return None if part is None else hashlib.sha256(repr(part).encode()).hexdigest()[:12]
 
 
 def _print_rows(rows: Iterator[list[Prediction]], more: Sequence[str], done: Any) -> None:
@@ -135,14 +209,16 @@ def _print_rows(rows: Iterator[list[Prediction]], more: Sequence[str], done: Any
             sys.stdout.flush()
             done(group)
         return
-    table = Table("image", "face", "status", "score", "quality", "message")
+    shown = [name for name in ("decision", "reasons") if name in more]
+    table = Table("image", "face", "status", "score", "quality", *shown, "message")
     for group in rows:
         for row in group:
             if table.row_count < TABLE_ROWS:
                 number = "" if row.score is None else f"{row.score:.3f}"
                 quality = "" if row.quality is None else f"{row.quality:.0f}"
+                said = [(getattr(row, name) or "").replace(";", ", ") for name in shown]
                 table.add_row(
-                    plain(row.image), str(row.face), row.status, number, quality, plain(row.message)
+                    plain(row.image), str(row.face), row.status, number, quality, *said, plain(row.message)
                 )
         done(group)
     rich.print(table)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from efiqa.cli.terminal import extra, plain, progress_bar, talk
+
+if TYPE_CHECKING:
+    from efiqa.card import Interval
 
 
 def train(
@@ -63,25 +66,59 @@ def export(
         typer.Option(help="Predictions of this model over the population that `quality` is relative to."),
     ] = None,
     population_name: Annotated[str, typer.Option(help="What these pictures are.")] = "",
+    ratings: Annotated[
+        Path | None,
+        typer.Option(help="Manifest with human labels: its rows outside train give the card its intervals."),
+    ] = None,
+    rated: Annotated[
+        Path | None,
+        typer.Option(help="Predictions of this model for the pictures of --ratings, with --faces none."),
+    ] = None,
 ) -> None:
     """Write a trained model as one ONNX file that explains itself, equal to PyTorch in the real Scorer.
 
     `efiqa export runs/student -o student.onnx --statement student.card.toml`
 
+    `efiqa export … --ratings ratings.csv --rated scores.csv` gives the card intervals, too.
+
     `efiqa export checkpoint.pt -o published.onnx`
     """
     with extra("train"):
         from efiqa.train.export import export as write_model
-        from efiqa.train.export import load_statement, population_of, prepare
+        from efiqa.train.export import load_statement, prepare
+    from efiqa.calibrate import population_of
     from efiqa.records import read_predictions
 
     if (population is None) != (not population_name):
         raise typer.BadParameter("--population and --population-name go together")
+    if (ratings is None) != (rated is None):
+        raise typer.BadParameter("--ratings and --rated go together")
     table = population_of(population_name, read_predictions(population)) if population else None
-    model, card = prepare(source, load_statement(statement) if statement else None, population=table)
+    interval = _interval(ratings, rated) if ratings and rated else None
+    model, card = prepare(
+        source, load_statement(statement) if statement else None, population=table, interval=interval
+    )
     write_model(model, card, output)
     talk.print(
         f"{card.name} {card.version}: {card.parameters:,} parameters, "
         f"{card.macs / 1e9:.3f} GMAC at {card.input_size} px, "
         f"{output.stat().st_size / 1e6:.1f} MB → {plain(str(output))}"
     )
+
+
+def _interval(ratings: Path, rated: Path) -> Interval:
+    """Conformal intervals from the ratings that no training has seen; says what they cover."""
+    from efiqa.conformal import WHAT, fit_interval, held_out
+    from efiqa.records import read_manifest, read_predictions
+
+    interval = fit_interval(*held_out(read_manifest(ratings), read_predictions(rated)), of=WHAT)
+    found = ", ".join(
+        f"{level:.0%} asked, {share:.1%} found"
+        for level, share in zip(interval.coverage, interval.measured, strict=True)
+    )
+    talk.print(
+        f"intervals for the {interval.of}, from {interval.n:,} held-out ratings; coverage on groups left "
+        f"out: {found}",
+        soft_wrap=True,
+    )
+    return interval

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,18 @@ import numpy as np
 import onnx
 import torch
 
-from efiqa.card import CENTRE_RULE, CROP_RULE, METADATA_KEY, RESIZE_RULE, ModelCard, Population, Source
+from efiqa.card import (
+    CENTRE_RULE,
+    CROP_RULE,
+    METADATA_KEY,
+    RESIZE_RULE,
+    Interval,
+    ModelCard,
+    Population,
+    Source,
+)
 from efiqa.errors import InvalidArgument, ModelError, RecordError
 from efiqa.faces import CROP_SCALE
-from efiqa.records import Prediction
 from efiqa.scorer import RESIZE, SCORE_DIGITS, Scorer
 from efiqa.tables import atomic
 from efiqa.train.checkpoint import RunFolder, current_commit
@@ -83,7 +90,11 @@ def load_statement(path: Path) -> Statement:
 
 
 def prepare(
-    source: Path, statement: Statement | None = None, *, population: Population | None = None
+    source: Path,
+    statement: Statement | None = None,
+    *,
+    population: Population | None = None,
+    interval: Interval | None = None,
 ) -> tuple[QualityModel, ModelCard]:
     """The model of a run folder, or of a checkpoint file of the paper's authors, and its card.
 
@@ -97,8 +108,8 @@ def prepare(
                 f"{source} is a run folder, and only a person can say what its model is called",
                 hint="--statement FILE, a TOML with name, version, licence and limits",
             )
-        return _from_run(source, statement, population)
-    return _from_checkpoint(source, statement, population)
+        return _from_run(source, statement, population=population, interval=interval)
+    return _from_checkpoint(source, statement, population=population, interval=interval)
 
 
 def export(model: QualityModel, card: ModelCard, output: Path) -> None:
@@ -122,7 +133,7 @@ def export(model: QualityModel, card: ModelCard, output: Path) -> None:
 
 
 def _from_run(
-    run: Path, statement: Statement, population: Population | None
+    run: Path, statement: Statement, **of_scores: Population | Interval | None
 ) -> tuple[QualityModel, ModelCard]:
     model, position = RunFolder(run).trained()
     recipe, terms = position.recipe, statement.terms or {}
@@ -150,13 +161,13 @@ def _from_run(
         recipe=recipe,
         recipe_digest=position.digest,
         commit=position.commit,
-        population=population,
+        **of_scores,
     )
     return model, card
 
 
 def _from_checkpoint(
-    path: Path, statement: Statement | None, population: Population | None
+    path: Path, statement: Statement | None, **of_scores: Population | Interval | None
 ) -> tuple[QualityModel, ModelCard]:
     published = load_published(path)
     card = _card(
@@ -170,7 +181,7 @@ def _from_checkpoint(
         recipe={"origin": "a published checkpoint", "file": path.name, "sha256": published.digest},
         recipe_digest="unknown",
         commit=current_commit(),
-        population=population,
+        **of_scores,
     )
     return published.model, card
 
@@ -226,12 +237,3 @@ def count_macs(model: QualityModel, size: int) -> int:
     with counter:
         model(torch.zeros(1, size, size, 3, dtype=torch.uint8))
     return int(counter.get_total_flops()) // 2
-
-
-def population_of(name: str, predictions: Iterable[Prediction]) -> Population:
-    """Percentile table of the rows that have a score. Raises RecordError below 100 of them."""
-    scores = np.array([row.score for row in predictions if row.score is not None], np.float64)
-    if scores.size < 100:
-        raise RecordError(f"a population needs at least 100 scores, but got {scores.size}")
-    table = np.percentile(scores, np.arange(101))
-    return Population(name, int(scores.size), tuple(round(float(value), SCORE_DIGITS) for value in table))
