@@ -46,7 +46,8 @@ make_sets() {
 }
 
 finish_student() {
-    train student_steady student_steady.toml "$student_sets" $(start_from student) $(taught_by "$teacher")
+    train student_longer student_longer.toml "$student_sets" $(start_from student) $(taught_by "$teacher")
+    train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $(taught_by "$teacher")
 }
 
 # The rows of docs/results.md: 200 steps each, so that what differs is the switch. The rows of the method have three
