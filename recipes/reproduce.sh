@@ -97,7 +97,6 @@ pseudo_label U2 "$teacher" U2.pseudo
 
 [ -z "${student_threads-}" ] || export OMP_NUM_THREADS="$student_threads"
 train student student.toml "$student_sets" $(start_from "$teacher") $(taught_by "$teacher") $smaller_student
-[ -n "$tiny" ] || finish_student
 until_stage student
 if [ -n "$tiny" ]; then
     $python recipes/tiny.py --check "$runs/student/model.onnx"

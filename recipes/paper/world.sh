@@ -12,7 +12,6 @@ taught_by() { :; }
 
 make_sets() { PYTHON=$python recipes/paper/data.sh "$runs"; }
 
-finish_student() { :; }
 study() { :; }
 
 publish() { $python recipes/results.py recipes/paper/study.toml -o "$runs/results.md"; }

