@@ -31,7 +31,7 @@ from efiqa.records import (
 from efiqa.scorer import Scorer
 
 Grey = Callable[..., Path]
-VERBS = ["score", "info", "index", "degrade", "label", "train", "export"]
+VERBS = ["score", "info", "index", "degrade", "label", "calibrate", "threshold", "drift", "train", "export"]
 
 
 class Result(NamedTuple):

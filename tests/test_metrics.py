@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from efiqa.errors import InvalidArgument
-from efiqa.metrics import Logistic, Vector, bootstrap_interval, fit_logistic, krcc, plcc, ranks, rmse, srcc
+from efiqa.metrics import Logistic, Vector, fit_logistic, krcc, plcc, ranks, rmse, srcc
 
 ROWS = 100_000
 
@@ -139,56 +138,6 @@ def test_no_correlation_is_an_error(metric: object, prediction: object, target: 
         metric(prediction, target)  # type: ignore[operator]
 
 
-def test_bootstrap_gives_the_same_interval_for_the_same_seed() -> None:
-    a, b = gaussian(200, 0.5, 4)
-    first = bootstrap_interval(srcc, a, b, rounds=50, seed=7)
-    assert first == bootstrap_interval(srcc, a, b, rounds=50, seed=7)
-    assert first != bootstrap_interval(srcc, a, b, rounds=50, seed=8)
-
-
-@pytest.mark.parametrize("metric", [srcc, plcc])
-def test_bootstrap_interval_contains_the_estimate(metric: object) -> None:
-    a, b = gaussian(300, 0.8, 5)
-    low, high = bootstrap_interval(metric, a, b, rounds=200)  # type: ignore[arg-type]
-    assert low < metric(a, b) < high  # type: ignore[operator]
-
-
-def test_bootstrap_interval_has_the_analytic_width() -> None:
-    # The standard error of Pearson's r over a Gaussian sample is (1 − ρ²) / √(n − 1).
-    n, rho = 2000, 0.6
-    a, b = gaussian(n, rho, 6)
-    low, high = bootstrap_interval(plcc, a, b, rounds=2000)
-    assert high - low == pytest.approx(2 * 1.96 * (1 - rho**2) / math.sqrt(n - 1), rel=0.12)
-
-
-def test_bootstrap_interval_grows_with_coverage() -> None:
-    a, b = gaussian(300, 0.8, 7)
-    widths = []
-    for coverage in (0.5, 0.8, 0.95, 0.99):
-        low, high = bootstrap_interval(plcc, a, b, rounds=300, coverage=coverage)
-        widths.append(high - low)
-    assert all(narrow < wider for narrow, wider in pairwise(widths))
-
-
-def test_bootstrap_of_few_rows_leaves_out_constant_resamples() -> None:
-    low, high = bootstrap_interval(plcc, [1, 2, 3], [0, 2, 1])  # one resample in nine is constant
-    assert -1 <= low <= 0.5 <= high <= 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [({"rounds": 0}, "rounds"), ({"coverage": 0.0}, "coverage"), ({"coverage": 1.0}, "coverage")],
-)
-def test_bootstrap_refuses_settings_without_an_interval(arguments: dict[str, float], reason: str) -> None:
-    with pytest.raises(InvalidArgument, match=reason):
-        bootstrap_interval(plcc, [1, 2, 3], [0, 2, 1], **arguments)  # type: ignore[arg-type]
-
-
-def test_bootstrap_of_constants_is_an_error() -> None:
-    with pytest.raises(InvalidArgument, match="constant"):
-        bootstrap_interval(plcc, [1, 1, 1], [0, 2, 1])
-
-
 # Kendall
 
 
@@ -207,6 +156,16 @@ def test_krcc_equals_scipy_on_many_ties(seed: int) -> None:
 def test_krcc_equals_scipy_without_ties() -> None:
     a, b = gaussian(ROWS, -0.3, 8)
     assert krcc(a, b) == pytest.approx(scipy.stats.kendalltau(a, b).statistic, abs=1e-14)
+
+
+def test_metrics_equal_scipy_at_a_hundred_thousand_tied_rows_to_twelve_digits() -> None:
+    a, b = tied(9)
+    for metric, theirs in (
+        (srcc, scipy.stats.spearmanr),
+        (plcc, scipy.stats.pearsonr),
+        (krcc, scipy.stats.kendalltau),
+    ):
+        assert abs(metric(a, b) - theirs(a, b).statistic) <= 1e-12
 
 
 @given(pairs(st.integers(0, 5).map(float)) | pairs(wide))
@@ -284,6 +243,13 @@ def test_the_fit_has_the_error_of_scipys_best(truth: Logistic, n: int, noise: fl
     start = (truth.low, truth.high, truth.centre, truth.slope)
     theirs, _ = scipy.optimize.curve_fit(curve, x, y, p0=start, maxfev=10_000)
     assert rmse(fit_logistic(x, y)(x), y) == pytest.approx(rmse(curve(x, *theirs), y), rel=1e-5)
+
+
+def test_the_fit_of_many_rows_is_that_of_every_start_on_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = sampled(30_000, TRUTHS[3], 0.2, 5)
+    fitted = fit_logistic(x, y)
+    monkeypatch.setattr("efiqa.metrics.THINNED", 10**9)
+    assert rmse(fitted(x), y) == pytest.approx(rmse(fit_logistic(x, y)(x), y), rel=1e-9)
 
 
 def test_the_fit_of_a_noisy_line_is_the_line() -> None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from efiqa.errors import RecordError
-from efiqa.tables import atomic, csv_line, json_line, printable, read_places, table_format, write_table
+from efiqa.tables import (
+    atomic,
+    csv_line,
+    json_line,
+    named_in,
+    printable,
+    read_places,
+    table_format,
+    write_table,
+)
 
 Bounds = tuple[float, float, float, float]
 
@@ -95,16 +104,18 @@ ATTRIBUTES = _FIELDS[_FIELDS.index("resolution") :]
 MANIFEST_COLUMNS = tuple(field.name for field in fields(Row))
 SPLITS = ("train", "validation", "test")
 _TEXT = {"image", "status", "message", "split", "source", "group", "decision", "reasons"}
-_NAMES: dict[type[Any], tuple[str, ...]] = {Prediction: _FIELDS, Row: MANIFEST_COLUMNS}
+_KINDS = {name: str if name in _TEXT else int if name == "face" else float for name in _FIELDS}
+_ROW_KINDS = {name: str if name in _TEXT else float for name in MANIFEST_COLUMNS}
 
 
-def _typed(kind: type[Any], cells: dict[str, Any], where: str) -> Any:
+def _values(kinds: Mapping[str, type], cells: dict[str, Any], where: str) -> dict[str, Any]:
+    """The cells that `kinds` names, of those kinds; others are left out."""
     values: dict[str, Any] = {}
-    for name in _NAMES[kind]:
-        value = cells.get(name)
-        if value is None:
+    for name, value in cells.items():
+        kind = kinds.get(name)
+        if kind is None or value is None:
             continue
-        if name in _TEXT:
+        if kind is str:
             values[name] = str(value)
             continue
         try:
@@ -115,16 +126,16 @@ def _typed(kind: type[Any], cells: dict[str, Any], where: str) -> Any:
             raise RecordError(f"{where}: {name} must be a number, but got {value!r}")
         if not math.isfinite(number):
             raise RecordError(f"{where}: {name} must be finite, but got {value!r}")
-        values[name] = int(number) if name == "face" else number
+        values[name] = number if kind is float else int(number)
     if not values.get("image"):
         raise RecordError(f"{where}: the image column is missing or empty")
-    return kind(**values)
+    return values
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:
     """Predictions of any of the three formats, in file order, streaming."""
     for where, cells in read_places(path):
-        yield _typed(Prediction, cells, where)
+        yield Prediction(**_values(_KINDS, cells, where))
 
 
 def read_manifest(path: Path, *, check_files: bool = False) -> list[Row]:
@@ -147,37 +158,44 @@ def read_manifests(paths: Iterable[Path], *, check_files: bool = False) -> list[
     two splits, with both places; and with `check_files` for pictures that are not there, with their number.
     """
     rows: list[Row] = []
-    pictures: dict[str, tuple[str, str]] = {}  # absolute path → split and where it was seen first
-    groups: dict[str, tuple[str, str]] = {}
+    places: list[str] = []
+    pictures: dict[str, int] = {}  # absolute path → the first of its rows
+    groups: dict[str, int] = {}
+    absolute = named_in(os.getcwd())  # noqa: PTH109, its text is what is needed
     for path in paths:
-        labelled: dict[tuple[object, ...], str] = {}
-        folder = str(path.parent)
-        empty = True
-        for where, cells in read_places(path):
-            empty = False
-            row: Row = _typed(Row, cells, where)
+        labelled: dict[object, int] = {}
+        meant = named_in(str(path.parent))
+        start = len(rows)
+        for number, (where, cells) in enumerate(read_places(path), start):
+            values = _values(_ROW_KINDS, cells, where)
+            values["image"] = meant(values["image"])
+            row = Row(**values)
             _check_row(row, where)
-            # As Path objects these two lines would take longer than all the rest.
-            row = replace(row, image=os.path.normpath(os.path.join(folder, row.image)))  # noqa: PTH118
-            picture = os.path.abspath(row.image)  # noqa: PTH100
-            square = (picture, row.x, row.y, row.width, row.height)
-            first = where if row.score is None else labelled.setdefault(square, where)
-            if first != where:
-                raise RecordError(
-                    f"{where}: image {row.image} has a label already, in {first}",
-                    hint="where people disagree, the mean of their ratings is the label",
-                )
-            _check_split(pictures, picture, "image", row, where)
-            if row.group:
-                _check_split(groups, row.group, "group", row, where)
             rows.append(row)
-        if empty:
+            places.append(where)
+            picture = absolute(row.image)
+            if row.score is not None:
+                square = picture if row.x is None else (picture, row.x, row.y, row.width, row.height)
+                first = labelled.setdefault(square, number)
+                if first != number:
+                    raise RecordError(
+                        f"{where}: image {row.image} has a label already, in {places[first]}",
+                        hint="where people disagree, the mean of their ratings is the label",
+                    )
+            first = pictures.setdefault(picture, number)
+            if rows[first].split != row.split:
+                raise _in_two_splits("image", row, where, rows[first].split, places[first])
+            if row.group:
+                first = groups.setdefault(row.group, number)
+                if rows[first].split != row.split:
+                    raise _in_two_splits("group", row, where, rows[first].split, places[first])
+        if len(rows) == start:
             raise RecordError(f"{path} holds no rows")
     if check_files:
         missing = [picture for picture in pictures if not os.path.isfile(picture)]  # noqa: PTH113
         if missing:
             raise RecordError(
-                f"{pictures[missing[0]][1]}: image {printable(missing[0])} is not there"
+                f"{places[pictures[missing[0]]]}: image {printable(missing[0])} is not there"
                 f" ({len(missing):,} of {len(pictures):,} pictures are missing)",
                 hint="the image column is relative to its manifest; were the pictures, or it, moved?",
             )
@@ -198,16 +216,14 @@ def _check_row(row: Row, where: str) -> None:
         raise RecordError(f"{where}: x, y, width, height must all be given, or none of them")
 
 
-def _check_split(seen: dict[str, tuple[str, str]], key: str, column: str, row: Row, where: str) -> None:
-    split, first = seen.setdefault(key, (row.split, where))
-    if split != row.split:
-        raise RecordError(
-            f"{where}: {column} {getattr(row, column)!r} stands in two splits: "
-            f"{row.split} here, {split} in {first}",
-            hint="if they share only the name, index each data set with a --group-prefix of its own"
-            if column == "group"
-            else "index the pictures once, or with the same --seed and --validation",
-        )
+def _in_two_splits(column: str, row: Row, where: str, split: str, first: str) -> RecordError:
+    return RecordError(
+        f"{where}: {column} {getattr(row, column)!r} stands in two splits: "
+        f"{row.split} here, {split} in {first}",
+        hint="if they share only the name, index each data set with a --group-prefix of its own"
+        if column == "group"
+        else "index the pictures once, or with the same --seed and --validation",
+    )
 
 
 def write_manifest(path: Path, rows: Iterable[Row]) -> int:
@@ -235,8 +251,7 @@ def write_manifest(path: Path, rows: Iterable[Row]) -> int:
 def write_predictions(path: Path, rows: Iterable[Prediction], *, more: Sequence[str] = ()) -> int:
     """Write COLUMNS and `more` fields in the format of the path's ending; atomic. Returns how many."""
     names = (*COLUMNS, *more)
-    kinds = {name: str if name in _TEXT else int if name == "face" else float for name in names}
-    return write_table(path, kinds, map(attrgetter(*names), rows))
+    return write_table(path, {name: _KINDS[name] for name in names}, map(attrgetter(*names), rows))
 
 
 def prediction_line(row: Prediction, *, more: Sequence[str] = ()) -> str:

@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,27 @@ FORMATS = (".csv", ".jsonl", ".parquet")
 def printable(path: str | os.PathLike[str]) -> str:
     r"""A path as text any file can hold: bytes that are not UTF-8 become `\xNN`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def named_in(folder: str) -> Callable[[str], str]:
+    """What a file's name in a table of `folder` means: a normal path, absolute if the name or `folder` is.
+
+    The path of a folder is worked out once for all files in it: of a million, it would be most of the time.
+    """
+    prefixes: dict[str, str] = {}
+
+    def meant(name: str) -> str:
+        start = name.rfind("/") + 1
+        inside, last = name[:start], name[start:]
+        if last in ("", ".", "..") or os.sep != "/":
+            return os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
+        prefix = prefixes.get(inside)
+        if prefix is None:
+            whole = os.path.normpath(os.path.join(folder, inside))  # noqa: PTH118
+            prefix = prefixes[inside] = "" if whole == "." else os.path.join(whole, "")  # noqa: PTH118
+        return prefix + last
+
+    return meant
 
 
 def read_table(path: Path) -> Iterator[dict[str, Any]]:
@@ -39,6 +60,7 @@ def read_places(path: Path, columns: Sequence[str] | None = None) -> Iterator[tu
     first. `columns` names those of a CSV without a header.
     """
     kind = table_format(path)
+    table = str(path)
     with _translated(path):
         if kind == ".parquet":
             rows = (
@@ -47,7 +69,7 @@ def read_places(path: Path, columns: Sequence[str] | None = None) -> Iterator[tu
                 for cells in batch.to_pylist()
             )
             for number, cells in enumerate(rows, 1):
-                yield f"{path}, row {number}", cells
+                yield f"{table}, row {number}", cells
             return
         with path.open(encoding="utf-8-sig", newline="") as file:
             if kind == ".jsonl":
@@ -58,7 +80,7 @@ def read_places(path: Path, columns: Sequence[str] | None = None) -> Iterator[tu
                         raise RecordError(f"{path}, line {number}: not JSON ({error.msg})") from error
                     if not isinstance(cells, dict):
                         raise RecordError(f"{path}, line {number}: expected a JSON object, but got {cells!r}")
-                    yield f"{path}, line {number}", cells
+                    yield f"{table}, line {number}", cells
                 return
             reader = csv.reader(file, strict=True)
             names = columns or next(reader, ())
@@ -67,7 +89,7 @@ def read_places(path: Path, columns: Sequence[str] | None = None) -> Iterator[tu
                 raise RecordError(f"{path}, line 1: two columns are named {twice[0]!r}")
             first = reader.line_num + 1
             for line_cells in reader:
-                place, first = f"{path}, line {first}", reader.line_num + 1
+                place, first = f"{table}, line {first}", reader.line_num + 1
                 if not line_cells:  # an empty line
                     continue
                 if len(line_cells) != len(names):

@@ -9,11 +9,16 @@ from typing import Annotated, NoReturn
 import typer
 
 from efiqa import __version__
+from efiqa.cli.calibrate import calibrate
+from efiqa.cli.drift import drift
+from efiqa.cli.evaluate import evaluate
 from efiqa.cli.info import info
 from efiqa.cli.label import label
 from efiqa.cli.manifests import degrade, index
+from efiqa.cli.probe import probe
 from efiqa.cli.score import score
 from efiqa.cli.terminal import complain
+from efiqa.cli.threshold import threshold
 from efiqa.cli.train import export, train
 from efiqa.errors import EfiqaError
 
@@ -24,12 +29,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for verb in (score, info, index, degrade, label, train, export):
+for verb in (score, info, index, degrade, label, evaluate, probe, calibrate, threshold, drift, train, export):
     app.command()(verb)
 
 
 def main() -> NoReturn:
-    """Run the command: 0 for success, 1 for failed rows under --strict, 2 for errors, 130 for Ctrl-C."""
+    """Run the command: 0 done, 1 drift, or failed rows under --strict, 2 for errors, 130 for Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe gets UTF-8, as a file does; no name may end the run
         encoding = None if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
