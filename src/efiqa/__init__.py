@@ -13,7 +13,7 @@ Names are resolved on first use, so `import efiqa` loads neither numpy nor the r
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 if TYPE_CHECKING:
     from efiqa.card import ModelCard as ModelCard
