@@ -3,7 +3,8 @@
     python benchmarks/evaluation.py [--rows 1000000] [--scorers 1] [--pairs 1000000]
 
 Files are written first; then, with one thread, they are read and matched, every metric is measured and
-resampled, groups are compared, and error versus discard is measured over the pairs. Prints a Markdown table.
+resampled, and report.json and report.md are written: that is one run of `efiqa evaluate`. After it groups are
+compared, and error versus discard is measured over the pairs. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from efiqa.agreement import agree
 from efiqa.entrants import distinct, enter
+from efiqa.evaluate import evaluate
 from efiqa.groups import compare_groups
 from efiqa.pictures import Pictures
 from efiqa.recognition import recognise
 from efiqa.records import read_manifest
+from efiqa.report import write_report
 from efiqa.scores import read_scores
 
 T = TypeVar("T")
@@ -69,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as text:
         manifest, tables = write(Path(text), arguments.rows, arguments.scorers)
         rows = timed("read the manifest", lambda: distinct(read_manifest(manifest))[0])
-        pictures = Pictures([row.image for row in rows])
+        pictures = timed("look up pictures", lambda: Pictures([row.image for row in rows]))
         entrants = [
             timed(
                 f"read and match {table.stem}",
@@ -77,10 +79,9 @@ def main() -> None:
             )
             for table in tables
         ]
-    rating = np.array([row.score for row in rows], np.float64)
-    found, _ = timed(
-        "agreement: all metrics", lambda: agree({one.name: one.score for one in entrants}, rating)
-    )
+        found = timed("all metrics, 1,000 resamples", lambda: evaluate(rows, entrants))
+        timed("report.json, report.md", lambda: write_report(found, Path(text) / "report", page=False))
+    evaluated = len(lines)
     group = [str(number % 10) for number in range(arguments.rows)]
     timed("groups: 10 of them", lambda: compare_groups(entrants[0].score, group))
     generator = np.random.default_rng(1)
@@ -94,12 +95,12 @@ def main() -> None:
     )
     print("| part | seconds | of one core | peak memory, MB |")
     print("|---|---|---|---|")
+    total = [sum(line[column] for line in lines[:evaluated]) for column in (1, 2)]
+    lines.insert(evaluated, ("**from files to report**", *total, lines[evaluated - 1][3]))
     for what, seconds, cpu, peak in lines:
         print(f"| {what} | {seconds:.1f} | {cpu:.1f} | {peak:.0f} |")
-    totals = [sum(line[column] for line in lines) for column in (1, 2)]
-    print(f"| **all** | **{totals[0]:.1f}** | **{totals[1]:.1f}** | **{lines[-1][3]:.0f}** |")
     print(f"\n{arguments.rows:,} rows, {arguments.scorers} scorers, {arguments.pairs:,} pairs")
-    for name, one in found.items():
+    for name, one in found.agreement.items():
         print(name, {metric: round(each.value, 4) for metric, each in one.metrics.items()})
 
 

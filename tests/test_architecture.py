@@ -38,6 +38,7 @@ LEVELS = [
         "journal",
         "label",
         "labels",
+        "ladders",
         "matching",
         "nonmatch",
         "pairs",

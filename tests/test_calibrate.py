@@ -125,12 +125,14 @@ def test_ties_of_the_new_model_share_the_mean_of_the_old():
         (np.arange(99.0), np.arange(99.0), "at least 100 pictures, but got 99"),
         (np.arange(200.0), -np.arange(200.0), r"hardly agree, SRCC -1\.00"),
         (np.arange(200.0), np.random.default_rng(0).normal(size=200), "hardly agree"),
-        (np.full(200, 0.5), np.arange(200.0), "constant"),
+        (np.full(200, 0.5), np.arange(200.0), r"all 200 scores of the new model are 0\.5"),
+        (np.arange(200.0), np.full(200, 0.5), r"all 200 scores of the old model are 0\.5"),
     ],
 )
 def test_what_cannot_be_linked_is_refused(new: np.ndarray, old: np.ndarray, message: str):
-    with pytest.raises(InvalidArgument, match=message):
+    with pytest.raises(InvalidArgument, match=message) as caught:
         link_of(new, old, "old@1", "d")
+    assert caught.value.hint
 
 
 def test_pictures_are_matched_and_those_without_a_partner_named():
@@ -147,12 +149,19 @@ def test_pictures_are_matched_and_those_without_a_partner_named():
     [
         (["a.jpg", "a.jpg"], ["a.jpg"], r"a.jpg has two predictions: 0\.0 and 0\.1"),
         (["a.jpg"], ["a.jpg", "./a.jpg"], "a.jpg has two predictions"),
+        (["a.jpg"], ["huge.jpg"], r"huge.jpg has the score 1e\+39, which no model can give"),
         (["a.jpg", "b.jpg"], ["a.jpg"], "1 of 2 pictures of the new table have no prediction: b.jpg"),
         (["a.jpg"], ["a.jpg", "b.jpg"], "1 of 2 pictures of the old table"),
     ],
 )
 def test_tables_of_other_pictures_are_refused(new: list[str], old: list[str], message: str):
-    rows = [[Prediction(name, score=place / 10) for place, name in enumerate(names)] for names in (new, old)]
+    rows = [
+        [
+            Prediction(name, score=1e39 if name == "huge.jpg" else place / 10)
+            for place, name in enumerate(names)
+        ]
+        for names in (new, old)
+    ]
     with pytest.raises(RecordError, match=message) as caught:
         paired_scores(*rows)
     assert caught.value.hint
@@ -187,6 +196,10 @@ def test_a_calibration_is_what_was_written(tmp_path: Path, link: Link | None):
     assert calibration.quality(0.25 if link is None else 0.5) == pytest.approx(50)
 
 
+# No comparison with NaN is true, so a table that begins with it never falls.
+NAN_FIRST = {"name": "", "n": 1, "scores": [float("nan"), *range(100)]}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -196,6 +209,8 @@ def test_a_calibration_is_what_was_written(tmp_path: Path, link: Link | None):
         ('{"model": 1, "digest": "", "population": {"name": "", "n": 1, "scores": []}}', "model must be str"),
         ('{"model": "", "digest": "", "population": {"name": "", "n": 1, "scores": [1]}}', "101 numbers"),
         ('{"model": "", "digest": "", "population": null, "more": 1}', "unknown field 'more'"),
+        (f'{{"model": "", "digest": "", "population": {json.dumps(NAN_FIRST)}}}', "finite, but got nan"),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_what_is_no_calibration_is_refused(tmp_path: Path, text: str, message: str):

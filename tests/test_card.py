@@ -75,7 +75,7 @@ BAD_FIELDS = [
     ({"resize": "letterbox"}, "resize must be one of the rules", "a rule this version does not know"),
     ({"crop": "tight"}, "crop must be the one rule", "a rule this version does not know"),
     ({"crop_scale": 0.1}, "crop_scale must be 0.5–10", "a crop inside the face"),
-    ({"crop_scale": float("nan")}, "crop_scale must be 0.5–10", "NaN"),
+    ({"crop_scale": float("nan")}, "crop_scale must be finite, but got nan", "NaN"),
     ({"score_range": [1, 0]}, "score_range must be .*low below high", "reversed"),
     ({"score_range": [0]}, "score_range must hold 2 values, but got 1", "half a range"),
     ({"score_range": [0, "1"]}, "score_range must be float", "text in a range"),
@@ -93,9 +93,10 @@ BAD_FIELDS = [
     ),
     (
         {"population": {"name": "x", "n": 9, "scores": [0.0] * 100 + [float("nan")]}},
-        "population.scores must be 101 numbers that never fall",
+        "scores must be finite, but got nan",
         "a table with NaN",
     ),
+    ({"macs": 1, "crop_scale": 10**400}, "crop_scale must be finite", "a number that is too large"),
 ]
 
 

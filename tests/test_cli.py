@@ -31,7 +31,10 @@ from efiqa.records import (
 from efiqa.scorer import Scorer
 
 Grey = Callable[..., Path]
-VERBS = ["score", "info", "index", "degrade", "label", "calibrate", "threshold", "drift", "train", "export"]
+VERBS = [
+    *("score", "info", "index", "degrade", "label", "evaluate", "probe", "calibrate", "threshold", "drift"),
+    *("train", "export"),
+]
 
 
 class Result(NamedTuple):
@@ -235,6 +238,15 @@ def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, grey: Grey, model:
     assert process.returncode == 130
     assert re.match(r"error: interrupted\nhint: .*--resume", errors)
     assert left_in(tmp_path) == [".scores.csv.journal", "a.png"]
+
+
+def test_an_interruption_while_a_library_loads_is_one_too(command: Callable[..., Any], monkeypatch):
+    def loading(**options: object) -> None:
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr("efiqa.cli.app", loading)
+    result = command("calibrate", "scores.csv")
+    assert (result.code, result.err.startswith("error: interrupted")) == (130, True)
 
 
 def test_a_closed_pipe_is_no_error(tmp_path: Path, model: Path):

@@ -137,6 +137,7 @@ def test_bad_samples_are_refused(new: np.ndarray, reference: np.ndarray, message
 def test_a_tolerance_outside_0_to_1_is_refused():
     with pytest.raises(InvalidArgument, match="a share in 0–1"):
         drift(normal(200, 0), normal(200, 1), tolerance=-0.1)
+    assert not drift(normal(200, 0), normal(200, 0), tolerance=1).drifted
 
 
 # efiqa drift
@@ -189,11 +190,16 @@ def test_tables_of_two_models_are_refused(command: Command, tables: Path):
         (["a.csv", "--reference", "b.csv", "--policy", "kiosc"], "did you mean 'kiosk'"),
         (["few.csv", "--reference", "a.csv"], "at least 100 new scores are needed, but got 3"),
         (["a.csv", "--reference", "b.csv", "--tolerance", "2"], "tolerance"),
+        (["empty.csv", "--reference", "a.csv"], "no row of empty.csv has a score"),
+        (["a.csv", "--reference", "b.csv", "--policy", ""], "there is no policy ''"),
+        (["a.csv", "--reference", "b.csv", "-o", "folder"], "folder cannot be written"),
     ],
 )
 def test_mistakes_are_sentences(command: Command, tables: Path, arguments: list[str], message: str):
     predictions(Path("few.csv"), np.array([0.1, 0.2, 0.3]))
+    Path("empty.csv").write_bytes(b"")
+    Path("folder").mkdir()
     result = command("drift", *arguments)
-    assert result.code == 2
+    assert (result.code, result.out) == (2, "")
     assert message in result.err
     assert "hint:" in result.err

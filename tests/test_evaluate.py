@@ -16,9 +16,11 @@ import pytest
 from efiqa.cli import main
 from efiqa.entrants import distinct, enter
 from efiqa.errors import InvalidArgument, RecordError
-from efiqa.groups import binned, cliffs_delta, compare_groups
+from efiqa.groups import binned, cliffs_delta, compare_groups, read_groups
+from efiqa.ladders import read_probes
 from efiqa.metrics import srcc
 from efiqa.pictures import Pictures
+from efiqa.probe import as_json, baseline_score, probe
 from efiqa.records import Prediction, Row, write_manifest, write_predictions
 from efiqa.scores import read_named, read_scores
 
@@ -252,7 +254,11 @@ def test_small_groups_are_not_what_the_highest_difference_is_between():
 
 @pytest.mark.parametrize(
     ("score", "group", "reason"),
-    [([1.0, 2.0], ["a", "a"], "one group, 'a'"), ([np.nan, np.nan], ["a", "b"], "no picture of any group")],
+    [
+        ([1.0, 2.0], ["a", "a"], "one group, 'a'"),
+        ([np.nan, np.nan], ["a", "b"], "no picture of any group"),
+        (np.arange(201.0), [f"person {number}" for number in range(201)], "201 groups; 200 are the most"),
+    ],
 )
 def test_groups_that_cannot_be_compared_are_an_error(score, group, reason: str):
     with pytest.raises(InvalidArgument, match=reason):
@@ -268,6 +274,23 @@ def test_many_numbers_become_ranges_and_names_stay():
     assert binned(names) == names
     shares = binned([str(number / 100) for number in range(100)])
     assert (shares[0], shares[99], len(set(shares))) == ("0–0.1", "0.9–1", 10)
+
+
+@pytest.mark.parametrize("unit", ["e300", "e-250", "e-14", "e12", ".5e9"])
+def test_numbers_of_any_size_become_a_dozen_ranges_at_most(unit: str):
+    labels = binned([f"{number}{unit}" for number in range(100)])
+    assert len(set(labels)) == 10
+
+
+def test_numbers_that_are_close_for_their_size_stay_apart():
+    seconds = [f"{1_700_000_000 + number / 2}" for number in range(100)]
+    labels = binned(seconds)
+    assert (labels[0], labels[-1]) == ("1700000000–1700000005", "1700000045–1700000050")
+
+
+def test_no_value_is_no_group(tmp_path: Path):
+    text(tmp_path / "people.csv", "image,age\na.jpg,3\nb.jpg,nan\nc.jpg,\nd.jpg,NaN\n")
+    assert read_groups([tmp_path / "people.csv"], "age")[1] == {"a.jpg": "3"}
 
 
 # The command
@@ -388,6 +411,7 @@ def test_baselines_and_the_gallery_look_at_the_pictures(tmp_path: Path, run, gre
 
 IMPOSSIBLE = [
     (["bare.csv", "good.csv"], "no picture of the manifest has a rating", "--pairs", "nothing to measure by"),
+    (["m.csv", "good.csv", "--probe", "m.csv"], "m.csv is no output of efiqa probe", "-o", "no probe"),
     (["m.csv"], "nothing to evaluate", "--baseline", "no scorer"),
     (["m.csv", "good.csv", "good.csv"], "two scorers are called 'good'", "NAME=FILE", "one name twice"),
     (
@@ -416,6 +440,23 @@ IMPOSSIBLE = [
         "a single group",
     ),
     (["m.csv", "good.csv", "--group", "colour"], "no column 'colour'", "--table", "no such group column"),
+    (["m.csv", "good.csv", "--table", "people.csv"], "--table says", "efiqa", "a table for no group"),
+    (["m.csv", "good.csv", "--fmr", "nan"], "--fmr lies between 0 and 1, but got nan", "efiqa", "no rate"),
+    (["m.csv", "good.csv", "--max-missing", "nan"], "but got nan", "efiqa", "no share"),
+    (["m.csv", "good.csv", "--seed", "-1"], "--seed", "efiqa", "a seed below 0"),
+    (
+        ["m.csv", "failed.csv"],
+        "failed has no score for any of 60 pictures: 60 no_score",
+        "",
+        "no score at all",
+    ),
+    (["m.csv", "huge.csv"], "huge has scores as large as 5.9e+306", "COLUMN", "numbers beyond squares"),
+    (
+        ["lost.csv", "--baseline", "laplacian"],
+        "no score for any of 20 pictures: 20 not_found",
+        "",
+        "no files",
+    ),
 ]
 
 
@@ -431,6 +472,11 @@ def test_what_is_impossible_is_a_sentence_and_exit_code_2(
     text(
         Path("tied.csv"),
         "\n".join(",".join([row[0], "0.5" if n else "score", *row[2:]]) for n, row in enumerate(rows)),
+    )
+    text(Path("failed.csv"), "image,score\n" + "".join(f"p/{number}.jpg,\n" for number in range(N)))
+    text(Path("huge.csv"), "image,score\n" + "".join(f"p/{number}.jpg,{number}e305\n" for number in range(N)))
+    text(
+        Path("lost.csv"), "image,score\n" + "".join(f"lost/{number}.jpg,0.{number}\n" for number in range(20))
     )
     header = "image_a,image_b,genuine,similarity\n"
     text(Path("genuine.csv"), header + "0.jpg,1.jpg,1,0.5\n")
@@ -480,6 +526,73 @@ def test_training_rows_among_the_rated_are_pointed_out(world: Path, run):
     result = run("m.csv", "good.csv", "--split", "test", "--no-html", "-o", "out")
     assert "name a --split" not in result.out
     assert "40 pictures of split test" in result.out
+
+
+def probed(path: Path, **change: object) -> Path:
+    """What efiqa probe writes of two scorers, of which the first sees every step of blur but the last."""
+    step = {"kind": "blur", "means": [0.8, 0.6, 0.7], "violations": [0.0, 0.75]}
+    scorer = {"name": "good 1", "faces": 40, "spread": 0.1, "severities": [0, 0.5, 1], "ladders": [step]}
+    other = scorer | {
+        "name": "blind",
+        "spread": 0,
+        "ladders": [step | {"violations": [1, 1], "kind": "dark"}],
+    }
+    return text(path, json.dumps({"seed": 0, "scorers": [scorer | change, other]}))
+
+
+def test_ladders_show_their_order_violations_and_a_plot(world: Path, run):
+    pytest.importorskip("matplotlib")
+    probed(Path("probe.json"))
+    result = run("bare.csv", "good.csv", "--probe", "probe.json", "--no-gallery", "-o", "out")
+    assert result.code == 0, result.err
+    assert "| good 1 | all steps | to 0.5 | to 1 |" in result.out
+    assert "| blur | 37.5% | 0.0% | 75.0% |" in result.out
+    assert "| dark | 100.0% | 100.0% | 100.0% |" in result.out
+    blur = report(world / "out")["probes"][0]["ladders"][0]
+    assert (blur["wrong"], blur["violations"], blur["means"]) == (0.375, [0.0, 0.75], [0.8, 0.6, 0.7])
+    page = (world / "out/report.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/svg+xml;base64,') == 1 + 1
+    clean(result.out)
+
+
+def test_what_probe_writes_is_what_evaluate_reads(tmp_path: Path):
+    images = [np.full((24, 24, 3), level, np.uint8) for level in (60, 120)]
+    found = [probe(name, baseline_score(name), images) for name in ("brightness", "laplacian")]
+    for each in found:
+        text(tmp_path / f"{each.name}.json", json.dumps(as_json([each], seed=0)))
+    paths = [tmp_path / f"{each.name}.json" for each in found]
+    assert read_probes(paths) == found
+    with pytest.raises(RecordError, match="brightness was probed already"):
+        read_probes([*paths, paths[0]])
+
+
+NO_PROBES = [
+    ("image,score\na.jpg,1\n", "Expecting value", "a table"),
+    ("[]", "built otherwise", "a list"),
+    ("{}", "'scorers' is missing", "another JSON"),
+    ('{"scorers": []}', "it has no scorers", "no scorers"),
+    ('{"scorers": [{"name": "report", "scored": 5}]}', "'severities' is missing", "a report.json"),
+    ({"severities": [0, 0, 1]}, "severities must rise", "equal severities"),
+    ({"severities": [0, 1]}, "2 severities have as many means .* blur has 3 and 2", "too few severities"),
+    ({"ladders": []}, "good 1 has no ladders", "no ladders"),
+    ({"spread": float("nan")}, "must be finite", "NaN"),
+    ({"faces": float("inf")}, "must be finite", "an infinite number of faces"),
+    ({"ladders": [{"kind": "x", "means": [1, 1, 1], "violations": [0, 2]}]}, "shares in 0–1", "no share"),
+    ({"ladders": 3}, "built otherwise", "a number as ladders"),
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [case[:2] for case in NO_PROBES], ids=[case[2] for case in NO_PROBES]
+)
+def test_a_file_that_is_no_probe_is_an_error_that_says_why(tmp_path: Path, content, reason: str):
+    path = tmp_path / "probe.json"
+    text(path, content) if isinstance(content, str) else probed(path, **content)
+    with pytest.raises(RecordError, match=f"is no output of efiqa probe: .*{reason}") as caught:
+        read_probes([path])
+    assert "efiqa probe MANIFEST" in str(caught.value.hint)
+    with pytest.raises(RecordError, match="cannot be read"):
+        read_probes([tmp_path])
 
 
 def test_names_cannot_break_the_page_or_the_markdown(world: Path, run):

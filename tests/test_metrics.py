@@ -287,6 +287,8 @@ UNFITTABLE = [
     (LINE, np.where(LINE > 0.5, 1.0, 0.0), "a step", "two classes"),
     (LINE[:9], LINE[:9] ** 2, "at least 10 rows .* got 9", "too few rows"),
     (np.full(50, 0.1), LINE, "constant", "constant scores"),
+    (LINE * 1e-320, LINE, "squares", "squares that vanish"),
+    (LINE * 1e308, LINE, "squares", "squares that overflow"),
     (LINE, np.full(50, 0.1), "constant", "constant labels"),
     (LINE, np.where(LINE > 0.5, math.nan, 1), "finite", "no label"),
     (LINE, LINE[:-1], "one shape", "another length"),

@@ -156,6 +156,8 @@ def test_a_name_that_is_none_names_the_nearest():
     assert caught.value.hint == "did you mean 'enrolment'?"
     with pytest.raises(RecordError, match="cannot be read"):
         read_policy("gone.toml")
+    with pytest.raises(RecordError, match="there is no policy ''"):
+        read_policy("")
 
 
 # Whose policy it is
@@ -254,6 +256,12 @@ def test_an_interval_across_the_threshold_is_reviewed(
     # --intervals asks for 90 %, the policy for 50 %: the policy's are what it decides by.
     assert command(*score, "--intervals", "-o", "i.csv").code == 0
     assert decided("i.csv")[:5] == found
+
+
+def test_a_policy_without_a_name_is_not_left_out_silently(command: Command, levels: Path, model: Path):
+    result = command("score", levels, "--faces", "none", "-m", model, "--policy", "")
+    assert (result.code, result.out) == (2, "")
+    assert "there is no policy ''" in result.err
 
 
 def test_a_policy_that_wants_intervals_says_that_there_are_none(command: Command, levels: Path, model: Path):

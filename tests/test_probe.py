@@ -19,6 +19,7 @@ from efiqa.probe import (
     LARGEST,
     as_json,
     baseline_score,
+    check_plot,
     markdown,
     model_score,
     pictures_to_score,
@@ -143,8 +144,9 @@ def test_pictures_that_cannot_be_used_are_named_and_others_take_their_place(tmp_
     )
     assert len(images) == 1
     assert sorted(name for name, _ in bad) == ["1.png", "2.png", "gone.png"]
-    with pytest.raises(RecordError, match="none of the 2 pictures"):
+    with pytest.raises(RecordError, match=r"none of the 2 pictures of .*, such as .*[12]\.png: ") as caught:
         sample_faces(rows[1:], faces=4)
+    assert caught.value.hint
 
 
 def test_only_the_square_of_a_row_is_probed_and_large_pictures_are_reduced(tmp_path: Path):
@@ -194,7 +196,33 @@ def test_a_plot_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plot_that_cannot_be_made_is_an_error_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr("efiqa.probe.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="matplotlib"):
+        check_plot(tmp_path / "probe.png")
+
+
 # The command
+
+
+def test_numbers_are_printed_though_their_file_cannot_be_written(efiqa: Run, tmp_path: Path):
+    write_manifest(tmp_path / "manifest.csv", rows_of(tmp_path, 1))
+    words = [
+        "probe",
+        tmp_path / "manifest.csv",
+        "--baseline",
+        "laplacian",
+        "--kinds",
+        "blur,blur",
+        "-o",
+        tmp_path,
+    ]
+    result = efiqa(*words)
+    assert result.returncode == 2
+    assert b"cannot be written" in result.stderr
+    assert result.stdout.count(b"| blur |") == 1
 
 
 def test_the_command_probes_a_model_and_baselines_side_by_side(efiqa: Run, model: Path, tmp_path: Path):
@@ -226,6 +254,8 @@ def test_the_command_probes_a_model_and_baselines_side_by_side(efiqa: Run, model
         (["--baseline", "laplacian", "--split", "test"], b"no row is of split test"),
         (["--faces", "0"], b"--faces"),
         (["-m", "gone.onnx"], b"there is no model"),
+        (["--baseline", "laplacian", "--seed", "-1"], b"--seed"),
+        (["--baseline", "laplacian", "--plot", "probe.pdf"], b"written as .png"),
     ],
 )
 def test_the_command_says_what_is_wrong(efiqa: Run, tmp_path: Path, words: list[str], reason: bytes):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import sys
 from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ from efiqa.records import (
     write_manifest,
     write_predictions,
 )
-from efiqa.tables import FORMATS, atomic, check_writable, printable, read_table
+from efiqa.tables import FORMATS, Files, atomic, check_writable, printable, read_table
 
 AWKWARD_NAMES = [
     "plain.jpg",
@@ -143,6 +145,42 @@ def test_a_manifest_comes_back_equal_with_paths_from_the_working_folder(
 def test_a_manifest_may_have_only_images_and_a_byte_order_mark(tmp_path: Path):
     (tmp_path / "m.csv").write_bytes(b"\xef\xbb\xbfimage,extra\r\na.jpg,1\r\n")
     assert read_manifest(tmp_path / "m.csv") == [Row(str(tmp_path / "a.jpg"))]
+
+
+def test_rows_that_are_read_are_as_frozen_as_those_that_are_made(tmp_path: Path):
+    (tmp_path / "m.csv").write_text("image,score\na.jpg,0.5\n")
+    (row,) = read_manifest(tmp_path / "m.csv")
+    made = Row(str(tmp_path / "a.jpg"), 0.5)
+    assert (type(row), row, hash(row), repr(row)) == (Row, made, hash(made), repr(made))
+    assert pickle.loads(pickle.dumps(row)) == replace(row) == made
+    with pytest.raises(FrozenInstanceError):
+        row.score = 1.0  # type: ignore[misc]
+
+
+def test_names_of_one_picture_are_one_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "d").mkdir()
+    monkeypatch.chdir(tmp_path)
+    names = [
+        "a",
+        "./a",
+        "../d/a",
+        "b/../a",
+        f"{tmp_path}/d/a",
+        f"{tmp_path}//d/./a",
+        "../d/../d/a",
+        "..",
+        "b/.",
+    ]
+    (tmp_path / "d/m.csv").write_text("image\n" + "\n".join(names))
+    expected = [os.path.normpath(Path("d") / name) for name in names]
+    assert [row.image for row in read_manifest(Path("d/m.csv"))] == expected
+    (tmp_path / "m.csv").write_text("image\na\n./b/c\n../x\n/\n/r\n.\n")
+    assert [row.image for row in read_manifest(Path("m.csv"))] == ["a", "b/c", "../x", "/", "/r", "."]
+    files = Files()
+    for number, name in enumerate(names[:7]):
+        numbers, last, _ = files.named_in("d")(name)
+        numbers.setdefault(last, number)
+    assert list(files) == [(0, str(tmp_path / "d" / "a"))]
 
 
 def test_bounds_are_whole_pixels_and_none_for_the_whole_picture():

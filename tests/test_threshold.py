@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -82,6 +83,27 @@ def test_what_cannot_be_discarded_is_said(values: np.ndarray, share: float, mess
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(("n", "share"), [(99, 0.001), (214, 0.001), (214, 0.999), (3, 0.2)])
+def test_the_share_that_is_named_instead_can_be_had(n: int, share: float):
+    with pytest.raises(InvalidArgument) as caught:
+        DiscardShare(np.arange(float(n)), share)
+    fewest, nearest, direction = re.findall(
+        r"give ([\d,]+) scores, or a share of ([\d.]+) or (more|less)", str(caught.value.hint)
+    )[0]
+    assert direction == ("more" if share < 0.5 else "less")
+    DiscardShare(np.arange(float(fewest.replace(",", ""))), share)
+    DiscardShare(np.arange(float(max(n, 10))), float(nearest))
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1e38])
+def test_a_cut_does_not_depend_on_the_units(scale: float):
+    scores = np.random.default_rng(4).permutation(300) / 300
+    target = DiscardShare(scores * scale, 0.1)
+    cut = find_cut(target)
+    assert cut.rate == pytest.approx(0.1)
+    assert (scores * scale < cut.value).sum() == 30
+
+
 def test_ties_leave_only_some_shares_and_those_are_named():
     with pytest.raises(InvalidArgument) as caught:
         find_cut(DiscardShare(np.repeat([0.1, 0.5, 0.9], 100), 0.1))
@@ -145,11 +167,18 @@ def test_a_precision_out_of_reach_names_the_best():
         (np.ones(50, bool), "balanced", 0.0, "10 pictures labelled reject are needed, but got 0"),
         (np.arange(50) < 9, "balanced", 0.0, "10 pictures labelled accept are needed, but got 9"),
         (np.arange(50) < 25, "recall", 95.0, "a recall to reach lies between 0 and 1, but got 95"),
+        (np.arange(50) < 25, "precision", 0.99, r"50 labelled pictures cannot show a precision of 0\.99"),
     ],
 )
 def test_labels_that_decide_nothing_are_refused(good: np.ndarray, goal: str, at_least: float, message: str):
     with pytest.raises(InvalidArgument, match=message):
         Agreement(np.arange(50) / 50, good, goal, at_least)
+
+
+def test_scores_that_go_against_the_labels_give_no_cut():
+    with pytest.raises(InvalidArgument, match="better than chance") as caught:
+        find_cut(Agreement(np.arange(100.0), np.arange(100) < 50))
+    assert "do high scores mean good pictures" in str(caught.value.hint)
 
 
 LABELS = [
@@ -352,6 +381,20 @@ def test_labels_and_ratings_give_the_cut_between_good_and_bad(command: Command, 
         assert policy.basis["rate"] == 1.0
 
 
+def test_a_target_that_needs_no_cut_and_labels_that_go_with_nothing_are_said(
+    command: Command, folder: Path, model: Path
+):
+    easy = ["--labels", "labels.csv", "--precision", "0.1"]
+    made = command("threshold", "scores.csv", *easy, "-m", model, "-o", "p.toml")
+    assert (made.code, "nothing is rejected" in made.err) == (0, True)
+    names = [row.image for row in read_predictions(Path("scores.csv")) if row.score is not None]
+    said = np.random.default_rng(0).permutation(len(names)) % 2
+    lines = [f"{name},{label}\n" for name, label in zip(names, said, strict=True)]
+    Path("coin.csv").write_text("image,label\n" + "".join(lines))
+    made = command("threshold", "scores.csv", "--labels", "coin.csv", "-m", model, "-o", "p.toml")
+    assert (made.code, "chance has a balanced accuracy of 0.5" in made.err) == (0, True)
+
+
 def test_review_is_what_lies_in_the_interval_of_the_cut(command: Command, folder: Path, model: Path):
     made = command("threshold", "scores.csv", "--discard", "0.5", "--review", "-m", model, "-o", "p.toml")
     assert made.code == 0
@@ -386,6 +429,10 @@ BAD = [
     (["--labels", "gone.csv"], "gone.csv cannot be read"),
     (["--labels", "ratings.csv"], "--acceptable RATING"),
     (["--labels", "ratings.csv", "--acceptable", "9"], "labelled accept are needed, but got 0"),
+    (["--labels", "ratings.csv", "--acceptable", "nan"], "must be a finite number, but got nan"),
+    (["--discard", "0.1", "--seed", "-1"], "-1 is not in the range"),
+    (["--discard", "0.1", "--on", "quality", "BARE"], "no row of bare.csv has a quality"),
+    (["--discard", "0.1", "EMPTY"], "no row of empty.csv has a score"),
     (["--labels", "others.csv"], "2 of 2 pictures of others.csv have no prediction: x.png, y.png"),
     (["--labels", "labels.csv", "-m", "OTHER"], "the predictions are not of other@1"),
     (["--discard", "0.1", "--on", "rank"], "expected score or quality"),
@@ -408,8 +455,13 @@ def test_mistakes_are_sentences_and_leave_no_policy(
     squares = tuple(score**2 for score in card.population.scores)
     changed = replace(card, name="other", population=replace(card.population, scores=squares))
     other = make_model(Path("other.onnx"), metadata=changed.to_json())
-    words = [str(other) if word == "OTHER" else word for word in arguments]
-    result = command("threshold", "scores.csv", "-m", model, "-o", "p.toml", *words)
+    Path("empty.csv").write_bytes(b"")
+    write_predictions(
+        Path("bare.csv"), [replace(row, quality=None) for row in read_predictions(Path("scores.csv"))]
+    )
+    table = {"BARE": "bare.csv", "EMPTY": "empty.csv"}.get((arguments or [""])[-1])
+    words = [str(other) if word == "OTHER" else word for word in arguments if word not in ("BARE", "EMPTY")]
+    result = command("threshold", table or "scores.csv", "-m", model, "-o", "p.toml", *words)
     assert (result.code, result.out) == (2, "")
     assert message in result.err
     assert "hint:" in result.err

@@ -115,7 +115,7 @@ def read_calibration(path: Path) -> Calibration:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{where} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(
             f"{where}: not JSON ({error})", hint="expected a file made by efiqa calibrate"
         ) from error
@@ -224,7 +224,16 @@ def link_of(new: Vector, old: Vector, model: str, digest: str) -> Link:
     measure the same thing cannot be linked.
     """
     if new.size < MIN_SCORES:
-        raise InvalidArgument(f"a link needs at least {MIN_SCORES} pictures, but got {new.size}")
+        raise InvalidArgument(
+            f"a link needs at least {MIN_SCORES} pictures, but got {new.size}",
+            hint="score more pictures, the same ones, with both models",
+        )
+    for scores, which in ((new, "new"), (old, "old")):
+        if scores.min() == scores.max():
+            raise InvalidArgument(
+                f"all {scores.size:,} scores of the {which} model are {scores[0]:g}, so there is no scale",
+                hint="were the pictures scored with a model that works?",
+            )
     agreement = srcc(new, old)
     if agreement < MIN_AGREEMENT:
         raise InvalidArgument(

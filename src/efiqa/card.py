@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import json
 import math
+import sys
 import types
 import typing
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ class ModelCard:
         """Raises ModelError for what is not JSON, and a field unknown, missing or of the wrong kind."""
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ModelError(f"model card: not JSON ({error})") from error
         return typing.cast(ModelCard, typed(cls, values, "model card"))
 
@@ -182,6 +183,8 @@ def typed(kind: Any, value: Any, where: str) -> Any:
             raise ModelError(f"{where} must hold {len(arguments)} values, but got {len(value)}")
         return tuple(typed(arguments[0], item, where) for item in value)
     if kind is float and type(value) in (int, float):
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # JSON has NaN, and numbers of any size
+            raise ModelError(f"{where} must be finite, but got {value!r}")
         return float(value)
     if (origin is dict and isinstance(value, dict)) or (origin is None and type(value) is kind):
         return value

@@ -138,7 +138,7 @@ def drift(
             f"all {r.size:,} scores of the reference are {r[0]:g}, so nothing can be compared with it",
             hint="were they scored with a model that works?",
         )
-    if not 0 <= tolerance < 1:
+    if not 0 <= tolerance <= 1:
         raise InvalidArgument(f"a tolerance is a share in 0–1, but got {tolerance:g}")
     index, (distance, p) = psi(n, r), kolmogorov_smirnov(n, r)
     beyond_chance = p < ALPHA

@@ -11,13 +11,13 @@ import numpy as np
 from efiqa.errors import ImageError, RecordError
 from efiqa.image import Image
 from efiqa.metrics import Vector
-from efiqa.pictures import Pictures
+from efiqa.pictures import MAX_MISSING, Pictures
 from efiqa.records import Row
 from efiqa.scores import Scores
 from efiqa.sources import load_row
 
-MAX_MISSING = 0.1
-"""With more than this share of pictures, or pairs, unknown, something is named wrongly."""
+LARGEST_SCORE = 1e100
+"""Squares of larger scores than this are infinite."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,8 +67,8 @@ def distinct(rows: Iterable[Row]) -> tuple[list[Row], int]:
 def enter(scores: Scores, pictures: Pictures, *, max_missing: float = MAX_MISSING) -> Entrant:
     """A scorer's numbers in the order of the pictures.
 
-    Raises RecordError where it does not know more than `max_missing` of them, and for a picture that it
-    scores twice under two names.
+    Raises RecordError where it does not know more than `max_missing` of them, or has no score for any, for a
+    picture that it scores twice under two names, and for a score beyond LARGEST_SCORE.
     """
     place = pictures.find(scores.image, scores.folder)
     here = np.flatnonzero(place >= 0)
@@ -97,7 +97,25 @@ def enter(scores: Scores, pictures: Pictures, *, max_missing: float = MAX_MISSIN
         boxes = np.full((len(pictures), 4), np.nan)
         boxes[place[here]] = scores.boxes[here]
     others = len(scores.image) - here.size
-    return Entrant(scores.name, scores.column, value, dict(failed), missing, others, boxes)
+    return _checked(Entrant(scores.name, scores.column, value, dict(failed), missing, others, boxes))
+
+
+def _checked(entrant: Entrant) -> Entrant:
+    """The entrant, unless its scores are none, or too large to reckon with: RecordError says why."""
+    reasons = [f"{count:,} {status}" for status, count in entrant.failed.items()]
+    reasons += [f"{entrant.missing:,} not known"] if entrant.missing else []
+    if not entrant.scored.size:
+        raise RecordError(
+            f"{entrant.name} has no score for any of {entrant.score.size:,} pictures: {', '.join(reasons)}",
+            hint="leave it out, or look why: a scorer without scores leaves nothing to compare",
+        )
+    largest = float(np.abs(entrant.scored).max())
+    if largest > LARGEST_SCORE:
+        raise RecordError(
+            f"{entrant.name} has scores as large as {largest:g}; {LARGEST_SCORE:g} is the most",
+            hint=f"is {entrant.column!r} the score? NAME=FILE:COLUMN takes another column",
+        )
+    return entrant
 
 
 def _same(first: float, second: float) -> bool:
@@ -120,7 +138,10 @@ def remarks(entrants: Sequence[Entrant], pictures: int) -> list[str]:
 
 
 def measured(name: str, measure: Callable[[Image], float], rows: Iterable[Row]) -> Entrant:
-    """A scorer that is a function of the picture, RGB uint8 (H, W, 3), in the row's square if it has one."""
+    """A scorer that is a function of the picture, RGB uint8 (H, W, 3), in the row's square if it has one.
+
+    Raises RecordError where it measures none of them.
+    """
     scores, failed = [], Counter[str]()
     for row in rows:
         try:
@@ -128,4 +149,4 @@ def measured(name: str, measure: Callable[[Image], float], rows: Iterable[Row]) 
         except ImageError as error:
             scores.append(np.nan)
             failed[error.status] += 1
-    return Entrant(name, "", np.array(scores, np.float64), dict(failed))
+    return _checked(Entrant(name, "", np.array(scores, np.float64), dict(failed)))

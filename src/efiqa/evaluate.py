@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from efiqa.agreement import Agreement, agree
-from efiqa.entrants import MAX_MISSING, Entrant, remarks
+from efiqa.entrants import Entrant, remarks
 from efiqa.errors import EfiqaError, InvalidArgument, RecordError
 from efiqa.groups import Grouping, binned, compare_groups
 from efiqa.metrics import Vector
 from efiqa.pairs import Pairs, people
-from efiqa.pictures import Pictures
+from efiqa.pictures import MAX_MISSING, Pictures
 from efiqa.recognition import Recognition, recognise
 from efiqa.records import Row
 from efiqa.resampling import Comparison
+
+if TYPE_CHECKING:  # it loads the runtime of models
+    from efiqa.probe import Probe
 
 T = TypeVar("T")
 
@@ -41,6 +44,7 @@ class Evaluation:
     comparisons: tuple[Comparison, ...]
     recognition: Recognition | None
     groups: dict[str, dict[str, Grouping]]
+    probes: tuple[Probe, ...]
     notes: tuple[str, ...]
 
 
@@ -60,13 +64,14 @@ def evaluate(
     pairs: tuple[str, Pairs] | None = None,
     fmr: float = 1e-3,
     groups: Mapping[str, Membership] | None = None,
+    probes: Sequence[Probe] = (),
     max_missing: float = MAX_MISSING,
     seed: int = 0,
     notes: Sequence[str] = (),
 ) -> Evaluation:
     """All that the rows' ratings, the pairs (after their table's folder) and the groups say of the entrants.
 
-    `rows` are distinct, and in the order of the entrants' scores. `notes` are passed on.
+    `rows` are distinct, and in the order of the entrants' scores. `probes` and `notes` are passed on.
 
     A part that is impossible becomes a note; where all are, the first's error is raised. Raises
     RecordError for pairs of which more than `max_missing` are of unknown pictures.
@@ -117,13 +122,13 @@ def evaluate(
             found = attempt(f"Groups by {column}, {entrant.name}", lambda: _grouping(entrant, label))  # noqa: B023
             if found:
                 grouped.setdefault(column, {})[entrant.name] = found
-    if agreed is None and recognition is None and not grouped:
+    if agreed is None and recognition is None and not grouped and not probes:
         raise (
             errors[0]
             if errors
             else InvalidArgument(
-                "no picture of the manifest has a rating, and there are no pairs and no groups",
-                hint="--pairs PAIRS.csv, --group COLUMN --table FILE, or a manifest with ratings",
+                "no picture of the manifest has a rating, and there are no pairs, no groups and no probes",
+                hint="--pairs PAIRS.csv, --group COLUMN --table FILE, --probe FILE, or a rated manifest",
             )
         )
     return Evaluation(
@@ -136,6 +141,7 @@ def evaluate(
         tuple(agreed[1]) if agreed else (),
         recognition,
         grouped,
+        tuple(probes),
         tuple(dict.fromkeys(said)),
     )
 

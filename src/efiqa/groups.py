@@ -19,6 +19,8 @@ DISCARDED = (0.01, 0.05, 0.1, 0.2, 0.3)
 """Shares of all pictures at whose thresholds the groups are compared."""
 MOST_GROUPS = 12
 """Numbers with more distinct values than this are put into bins."""
+MOST_COMPARED = 200
+"""More groups than this are names of people or pictures, not groups of them."""
 FEW = 30
 """Groups of fewer pictures are shown, but are not what the highest difference is between."""
 
@@ -79,7 +81,7 @@ def compare_groups(score: Vector, group: Sequence[str]) -> Grouping:
     At each of DISCARDED the threshold is the highest score that leaves at most this share of all pictures
     below it. The highest difference is between groups of at least 30 pictures, where two have as many.
 
-    Raises InvalidArgument for a single group, and where no picture has a score.
+    Raises InvalidArgument for a single group, more than 200, and where no picture has a score.
     """
     scored = np.isfinite(score)
     if not scored.any():
@@ -89,6 +91,11 @@ def compare_groups(score: Vector, group: Sequence[str]) -> Grouping:
         raise InvalidArgument(
             f"all pictures are of one group, {str(names[0])!r}, so there is none to compare it with",
             hint="name a column with two groups or more",
+        )
+    if names.size > MOST_COMPARED:
+        raise InvalidArgument(
+            f"there are {names.size:,} groups; {MOST_COMPARED} are the most",
+            hint="name a column that many pictures share a value of, such as age or gender",
         )
     order = sorted(range(names.size), key=lambda index: _natural(str(names[index])))
     filled = np.where(scored, score, -np.inf)
@@ -139,13 +146,15 @@ def binned(values: Sequence[str]) -> list[str]:
     if len(distinct) <= MOST_GROUPS or not all(map(math.isfinite, numbers.values())):
         return list(values)
     low, high = min(numbers.values()), max(numbers.values())
-    steps = (digit * 10.0**power for power in range(-12, 300) for digit in (1, 2, 5))
+    power = math.floor(math.log10(max((high / 2 - low / 2) / MOST_GROUPS, 1e-290)))
+    steps = (digit * 10.0**rising for rising in range(power, 308) for digit in (1, 2, 5))
     step = next(step for step in steps if math.floor(high / step) - math.floor(low / step) < MOST_GROUPS)
     whole = step >= 1 and all(number.is_integer() for number in numbers.values())
     labels = {}
     for value, number in numbers.items():
         start = math.floor(number / step) * step
-        labels[value] = f"{start:.0f}–{start + step - 1:.0f}" if whole else f"{start:g}–{start + step:g}"
+        last = start + step - 1 if whole else start + step
+        labels[value] = f"{start:.0f}–{last:.0f}" if whole else f"{start:.12g}–{last:.12g}"
     return [labels[value] for value in values]
 
 
@@ -177,6 +186,8 @@ def read_groups(tables: Sequence[Path], column: str) -> tuple[str, dict[str, str
         if cells.get(image) is None or cells.get(column) is None:
             continue
         value = str(cells[column])
+        if value.strip().lower() == "nan":  # what pandas and Parquet call no value
+            continue
         if found.setdefault(str(cells[image]), value) != value:
             raise RecordError(
                 f"{where}: {cells[image]} has two values of {column}, {found[str(cells[image])]} and {value}",

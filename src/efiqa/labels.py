@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from efiqa.errors import RecordError
+from efiqa.errors import InvalidArgument, RecordError
 from efiqa.index import IMAGE_COLUMNS, SCORE_COLUMNS
 from efiqa.tables import column_names, read_places
 
@@ -27,7 +27,13 @@ def read_labels(path: Path, *, acceptable: float | None = None) -> dict[str, boo
     Raises RecordError for a table without such columns or rows, and, with the line, for a missing value, a
     label that is none of these, and a picture with two rows.
     """
-    known = {name.strip().lower(): name for name in reversed(column_names(path))}
+    if acceptable is not None and not math.isfinite(acceptable):
+        raise InvalidArgument(
+            f"an acceptable rating must be a finite number, but got {acceptable:g}",
+            hint="it is in the units of the table's ratings",
+        )
+    columns = column_names(path)
+    known = {name.strip().lower(): name for name in reversed(columns)}
     image = next((known[name] for name in IMAGE_COLUMNS if name in known), None)
     wanted = LABEL_COLUMNS if acceptable is None else SCORE_COLUMNS
     column = next((known[name] for name in wanted if name in known), None)
@@ -37,7 +43,7 @@ def read_labels(path: Path, *, acceptable: float | None = None) -> dict[str, boo
             f"{path}: there is no column {'of pictures' if image is None else ' or '.join(wanted)}",
             hint="--acceptable RATING says from which rating a picture is good"
             if rated
-            else f"columns here: {', '.join(known.values())}",
+            else f"columns here: {', '.join(columns)}",
         )
     labels: dict[str, bool] = {}
     places: dict[str, str] = {}
@@ -64,6 +70,8 @@ def read_labels(path: Path, *, acceptable: float | None = None) -> dict[str, boo
             rating = float(value)
         except (TypeError, ValueError) as error:
             raise RecordError(f"{where}: {column} must be a number, but got {value!r}") from error
+        if isinstance(value, bool):  # what JSON and Parquet call true is 1.0 to float
+            raise RecordError(f"{where}: {column} must be a number, but got {value!r}")
         if not math.isfinite(rating):
             raise RecordError(f"{where}: {column} must be a finite number, but got {value!r}")
         labels[name] = rating >= acceptable

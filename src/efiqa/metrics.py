@@ -172,6 +172,9 @@ def fit_logistic(prediction: ArrayLike, target: ArrayLike) -> Logistic:
     p, t = _pair(prediction, target)
     if p.size < MIN_FITTED:
         raise InvalidArgument(f"a logistic needs at least {MIN_FITTED} rows to be fitted, but got {p.size}")
+    spread = float(p.max() / 2 - p.min() / 2)
+    if spread and not 1e-100 < spread < 1e100:
+        raise InvalidArgument(f"squares of values {spread:.2g} from their middle are 0 or infinite")
     correlation = plcc(p, t)
     if correlation <= 0:
         raise InvalidArgument(f"a relation that increases is expected, but its PLCC is {correlation:.3f}")

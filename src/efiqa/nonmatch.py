@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from efiqa.discard import grouped_curve, match_threshold
 from efiqa.errors import InvalidArgument
 from efiqa.metrics import Vector
-from efiqa.pairs import Pairs
+from efiqa.pairs import Pairs, people
 from efiqa.threshold import Ordered
 
 
@@ -43,12 +43,10 @@ class FalseNonMatch:
                 f"{int(used.sum()):,} genuine pairs cannot resolve a false non-match rate of {rate:g}",
                 hint=f"take {math.ceil(1 / rate):,} pairs, or a rate of {1 / used.sum():.2g} or more",
             )
-        places = np.flatnonzero(used)
-        people = _connected([(pairs.first[place], pairs.second[place]) for place in places])
         self.values, self.at_most = quality[used], rate
         self.failed = pairs.similarity[used] <= self.match.limit
-        self._person = np.array([people[pairs.first[place]] for place in places])
-        self.units = int(self._person.max()) + 1
+        persons, self._person = np.unique(people(pairs)[used], return_inverse=True)
+        self.units = persons.size
         self._ordered = Ordered(self.values)
 
     def _rates(self, weight: Vector | None) -> Vector:
@@ -76,23 +74,6 @@ class FalseNonMatch:
             hint=f"without a cut it is {rates[0]:.3g}; the lowest is {rates.min():.3g}, at "
             f"{self._ordered.cuts[rates.argmin()]:.3g}",
         )
-
-
-def _connected(edges: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """Number, from 0, of the group of names that edges connect, for every name."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for a, b in edges:
-        parent[root(a)] = root(b)
-    numbers: dict[str, int] = {}
-    return {name: numbers.setdefault(root(name), len(numbers)) for name in parent}
 
 
 def pair_quality(pairs: Pairs, found: Mapping[str, float | None]) -> Vector:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from efiqa.tables import named_in
+from efiqa.tables import Files
 
+MAX_MISSING = 0.1
+"""Where more than this share of pictures, or pairs, is unknown to the other table, a name is wrong."""
 MOST_PARTS = 6
 
 
@@ -18,8 +19,11 @@ class Pictures:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = list(paths)
-        self._absolute = named_in(os.getcwd())  # noqa: PTH109, its text is what is needed
-        self._exact = {self._absolute(path): index for index, path in enumerate(self.paths)}
+        self._files = Files()
+        apart = self._files.named_in("")
+        for index, path in enumerate(self.paths):
+            numbers, name, _ = apart(path)
+            numbers[name] = index
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -31,14 +35,13 @@ class Pictures:
         name of a table is found so (it was made in another place, or has file names only), a name means the
         picture that ends as it does: in the file name, and as many folders as tell these pictures apart.
         """
-        exact = self._exact
-        found = [exact.get(self._absolute(name), -1) for name in names]
-        if -1 in found:
-            meant = named_in(self._absolute(folder))
-            found = [
-                exact.get(meant(name), -1) if place < 0 else place
-                for name, place in zip(names, found, strict=True)
-            ]
+        here, there = self._files.named_in(""), self._files.named_in(folder)
+        found = []
+        for name in names:
+            numbers, last, _ = here(name)
+            if last not in numbers:
+                numbers, last, _ = there(name)
+            found.append(numbers.get(last, -1))
         if names and max(found) < 0:
             for parts in range(1, MOST_PARTS + 1):
                 ends = dict(zip(_ends(self.paths, parts), range(len(self)), strict=True))

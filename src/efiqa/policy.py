@@ -68,7 +68,7 @@ class Policy:
                 raise RecordError(f"policy: {name} must be {expected}, but got {value!r}")
 
 
-_POPULATION = "what quality is relative to, and is left out with score"
+_POPULATION = "what quality is relative to, and be left out where on is score"
 
 
 def shipped_policies() -> dict[str, Path]:
@@ -88,7 +88,7 @@ def read_policy(source: str | Path) -> Policy:
     if path.suffix != ".toml" and not path.is_file():
         near = difflib.get_close_matches(str(source), ready, n=1)
         raise RecordError(
-            f"there is no policy {printable(source)}",
+            f"there is no policy {printable(source) or repr('')}",
             hint=f"did you mean {near[0]!r}?" if near else f"a TOML file, or one of {', '.join(ready)}",
         )
     policy: Policy = from_table(Policy, read_toml(path, "policy"), f"policy {printable(path)}")

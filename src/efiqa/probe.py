@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def sample_faces(
         raise RecordError(f"no row is of split {split}", hint=f"--split: there is {there}")
     places = np.random.default_rng(seed).permutation(len(chosen))
     images: list[Image] = []
+    first = ""
     for place in places:
         if len(images) == faces:
             break
@@ -88,9 +90,13 @@ def sample_faces(
                 raise InvalidArgument(f"at least {MIN_SIDE} × {MIN_SIDE} pixels are needed")
             images.append(_reduced(image))
         except (ImageError, InvalidArgument, RecordError) as error:
+            first = first or f"{chosen[place].image}: {error}"
             unreadable(chosen[place], error)
     if not images:
-        raise RecordError(f"none of the {len(chosen):,} pictures of split {split} can be used")
+        raise RecordError(
+            f"none of the {len(chosen):,} pictures of split {split} can be used, such as {first}",
+            hint="were the pictures moved after they were indexed?",
+        )
     return images
 
 
@@ -201,6 +207,14 @@ def markdown(each: Probe) -> str:
         means = ", ".join(f"{value:.4g}" for value in ladder.means)
         lines.append(f"| {ladder.kind} | {ladder.wrong:.1%} | {steps} | {means} |")
     return "\n".join(lines)
+
+
+def check_plot(path: Path) -> None:
+    """Raise now, not after the work, where `plot` could not: MissingExtra, InvalidArgument for no .png."""
+    if path.suffix.lower() != ".png":
+        raise InvalidArgument(f"{path}: the plot is written as .png, but got {path.suffix!r}")
+    if find_spec("matplotlib") is None:
+        raise MissingExtra("matplotlib", extra="report")
 
 
 def plot(probes: Sequence[Probe], path: Path) -> None:

@@ -89,7 +89,8 @@ def read_scores(path: Path, *, name: str, image: str | None = None, column: str 
     places: dict[str, int] = {}
     values, boxes, status, repeated = array("d"), array("d"), {}, 0
     boxed = set(BOX) <= set(names)
-    for where, cells in rows:
+    only = {image_column, score, mapped or score, "face", "status", *BOX}
+    for where, cells in rows or read_places(path, only=only):
         if cells.get("face") not in (None, 0, "0", 0.0, "0.0"):
             continue
         picture = cells.get(image_column)
@@ -127,14 +128,14 @@ def read_scores(path: Path, *, name: str, image: str | None = None, column: str 
     )
 
 
-def _open(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
-    """Names of the columns, and the rows after their places."""
+def _open(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]] | None]:
+    """Names of the columns and, of a table that read_places does not know, the rows after their places."""
     if table_format(path) == ".csv":
         first = _first_line(path)
         delimiter = max(";\t", key=first.count)
         if first.count(delimiter) > first.count(","):
             return _split(path, delimiter)
-    return column_names(path), read_places(path)
+    return column_names(path), None
 
 
 def _first_line(path: Path) -> str:

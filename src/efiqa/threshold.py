@@ -110,10 +110,12 @@ class Ordered:
 
     def __init__(self, values: Vector) -> None:
         self.distinct, self.group = np.unique(values, return_inverse=True)
-        between = np.round((self.distinct[:-1] + self.distinct[1:]) / 2, 5)
-        # Rounding may not carry a cut to the lower value, which is below it.
-        between = np.where(between > self.distinct[:-1], between, self.distinct[1:])
-        self.cuts = np.concatenate((self.distinct[:1], between, self.distinct[-1:] + 1e-5))
+        lower, upper = self.distinct[:-1], self.distinct[1:]
+        between = np.round((lower + upper) / 2, 5)
+        # Rounding may not carry a cut to the lower value, which is below it, nor past the upper.
+        between = np.where((between > lower) & (between <= upper), between, upper)
+        above = np.maximum(self.distinct[-1:] + 1e-5, np.nextafter(self.distinct[-1:], np.inf))
+        self.cuts = np.concatenate((self.distinct[:1], between, above))
 
     def below(self, weight: Vector | None) -> Vector:
         """Total weight below each cut, (groups + 1,)."""
@@ -134,7 +136,7 @@ class DiscardShare:
         if values.size < needed:
             raise InvalidArgument(
                 f"{values.size:,} scores cannot resolve a share of {share:g}",
-                hint=f"give {needed:,} scores, or a share of {MIN_BEYOND / max(values.size, 10):.2g} or more",
+                hint=f"give {needed:,} scores, or a share of {_nearest(values.size, share)}",
             )
         self.values, self.units, self.share, self._ordered = values, values.size, share, Ordered(values)
 
@@ -157,6 +159,14 @@ class DiscardShare:
         )
 
 
+def _nearest(n: int, share: float) -> str:
+    """The shares on the same side of a half that n scores can resolve."""
+    least = MIN_BEYOND / max(n, 2 * MIN_BEYOND)
+    tens = 10 ** (1 - math.floor(math.log10(least)))
+    least = math.ceil(least * tens - 1e-9) / tens  # two digits, and not fewer than can be resolved
+    return f"{least:g} or more" if share <= 0.5 else f"{1 - least:g} or less"
+
+
 class Agreement:
     """Agree with labels: `balanced` accuracy at its highest, or a `precision` or `recall` that is reached.
 
@@ -170,7 +180,10 @@ class Agreement:
     def __init__(
         self, values: Vector, good: NDArray[np.bool_], goal: str = "balanced", at_least: float = 0.0
     ) -> None:
-        """`values` and `good` (n,). Raises InvalidArgument for fewer than ten pictures of either label."""
+        """`values` and `good` (n,).
+
+        Raises InvalidArgument for fewer than ten pictures of either label, a precision n cannot show.
+        """
         for name, count in (("accept", int(good.sum())), ("reject", int((~good).sum()))):
             if count < MIN_LABELS:
                 raise InvalidArgument(
@@ -179,6 +192,11 @@ class Agreement:
                 )
         if goal != "balanced" and not 0 < at_least < 1:
             raise InvalidArgument(f"a {goal} to reach lies between 0 and 1, but got {at_least:g}")
+        if goal == "precision" and values.size < 1 / (1 - at_least) - 1e-9:
+            raise InvalidArgument(
+                f"{values.size:,} labelled pictures cannot show a precision of {at_least:g}",
+                hint=f"label {math.ceil(1 / (1 - at_least) - 1e-9):,}, or ask for less",
+            )
         self.values, self.units, self.good = values, values.size, good.astype(np.float64)
         self.goal, self.at_least, self._ordered = goal, at_least, Ordered(values)
 
@@ -202,7 +220,9 @@ class Agreement:
     def choose(self, weight: Vector | None) -> float | None:
         rates = self._rates(weight)
         if self.goal == "balanced":
-            return float(self._ordered.cuts[rates.argmax()]) if rates.max() >= 0 else None
+            # To accept all of them is right about half.
+            found = rates.max() > 0.5 if weight is None else rates.max() >= 0
+            return float(self._ordered.cuts[rates.argmax()]) if found else None
         reached = np.flatnonzero(rates >= self.at_least)
         if reached.size == 0:
             return None
@@ -223,6 +243,11 @@ class Agreement:
 
     def refusal(self) -> InvalidArgument:
         rates = self._rates(None)
+        if self.goal == "balanced":
+            return InvalidArgument(
+                "no cut tells pictures labelled accept from those labelled reject better than chance",
+                hint="do high scores mean good pictures, and are the labels of these pictures?",
+            )
         return InvalidArgument(
             f"no cut reaches a {self.goal} of {self.at_least:g} on these labels",
             hint=f"the highest is {max(rates.max(), 0):.3g}, at {self._ordered.cuts[rates.argmax()]:.3g}",

@@ -48,10 +48,13 @@ def main() -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except Exception as error:
-        if not hasattr(error, "format_message"):  # a mistake of ours: the traceback is for us
+        if isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C while a library loads is an ImportError
+            code = 130
+        elif hasattr(error, "format_message"):
+            complain(error.format_message(), "efiqa --help, or efiqa VERB --help")
+            code = 2
+        else:  # a mistake of ours: the traceback is for us
             raise
-        complain(error.format_message(), "efiqa --help, or efiqa VERB --help")
-        code = 2
     if code == 130:  # also what newer typer returns for Ctrl-C
         complain("interrupted", "the same command with --resume goes on, where it has that option")
     sys.exit(code if isinstance(code, int) else 0)

@@ -51,6 +51,7 @@ def calibrate(
 
     if (link is None) != (old_model is None):
         raise typer.BadParameter("--link and --old-model go together")
+    name = name.strip()
     if (link is None) == (not name):
         raise typer.BadParameter("either --name, for a population of your own, or --link, for an old model's")
     scorer = Scorer(model)

@@ -27,7 +27,9 @@ def drift(
         Path | None, typer.Option("--output", "-o", help="Write all that is printed as JSON.")
     ] = None,
 ) -> None:
-    """Compare new predictions with those that a threshold rests on. Exit code: 0 it holds, 1 drifted.
+    """Compare new predictions with those that a threshold rests on.
+
+    Exit code: 0 it holds, 1 drifted, 2 it cannot be said.
 
     Both must be of one model, with one calibration.
 
@@ -46,7 +48,7 @@ def drift(
     from efiqa.records import read_predictions
     from efiqa.tables import atomic
 
-    bound = read_policy(policy) if policy else None
+    bound = None if policy is None else read_policy(policy)
     on = bound.on if bound else "score"
     tables = [distinct(read_predictions(path)) for path in (predictions, reference)]
     check_one_scale(*tables)
@@ -57,6 +59,11 @@ def drift(
                 f"{path} has no {on}, which the policy is on",
                 hint="its model has no population, or it is another tool's",
             )
+        if not found:
+            raise RecordError(
+                f"no row of {path} has a score",
+                hint="expected what efiqa score wrote, of pictures with faces in them",
+            )
     result = compare(
         np.array(values[0]),
         np.array(values[1]),
@@ -64,6 +71,10 @@ def drift(
         tolerance=tolerance,
     )
     failed = [sum(row.score is None for row in rows) / max(1, len(rows)) for rows in tables]
+    if output is not None:
+        values_of = {"on": on, "failed": {"reference": failed[1], "new": failed[0]}}
+        with atomic(output) as file:
+            file.write(json.dumps({**dataclasses.asdict(result), **values_of}, indent=1) + "\n")
     table = Table("", "reference", "new")
     table.add_row("scores", f"{result.reference_n:,}", f"{result.n:,}")
     table.add_row("without a score", f"{failed[1]:.1%}", f"{failed[0]:.1%}")
@@ -78,9 +89,5 @@ def drift(
     table.add_row("KS", "", f"{result.ks:.3f}, p = {result.p:.2g}")
     rich.print(table)
     talk.print(f"{'drifted' if result.drifted else 'holds'}: {plain(result.verdict)}", soft_wrap=True)
-    if output is not None:
-        values_of = {"on": on, "failed": {"reference": failed[1], "new": failed[0]}}
-        with atomic(output) as file:
-            file.write(json.dumps({**dataclasses.asdict(result), **values_of}, indent=1) + "\n")
     if result.drifted:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from efiqa.cli.terminal import Seed, plain, progress_bar, talk
 
 if TYPE_CHECKING:
     from efiqa.entrants import Entrant
+    from efiqa.probe import Probe
     from efiqa.records import Row
 
 
@@ -46,6 +48,12 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Where the groups' columns are, beside an image column; default: the manifest."),
     ] = None,
+    probe: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="What `efiqa probe -o FILE` wrote: robustness beside the rest; repeatable."
+        ),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only pictures of this split of the manifest.")] = None,
     image: Annotated[
         str | None, typer.Option(help="Column of the picture's name in the predictions; default: recognised.")
@@ -59,7 +67,7 @@ def evaluate(
     page: Annotated[bool, typer.Option("--html/--no-html", help="Write report.html.")] = True,
     seed: Seed = 0,
 ) -> None:
-    """Evaluate scorers side by side: with people's ratings, for recognition, between groups of people.
+    """Evaluate scorers side by side: with people's ratings, for recognition, between groups, on worse copies.
 
     The summary goes to stdout as Markdown. The page, report.html, needs `pip install "efiqa[report]"`.
 
@@ -82,6 +90,12 @@ def evaluate(
 
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"--split is {', '.join(SPLITS)}, but got {split!r}")
+    if not 0 < fmr < 1:
+        raise typer.BadParameter(f"--fmr lies between 0 and 1, but got {fmr:g}")
+    if math.isnan(max_missing):  # which no range keeps out
+        raise typer.BadParameter("--max-missing is a share in 0–1, but got nan")
+    if table and not group:
+        raise typer.BadParameter("--table says where the columns of --group are, so name one with --group")
     if page:
         check_page()
     rows, repeated = distinct(row for row in read_manifest(manifest) if split in (None, row.split))
@@ -102,6 +116,7 @@ def evaluate(
         split=split,
         pairs=None if pairs is None else (str(pairs.parent), read_pairs(pairs)),
         fmr=fmr,
+        probes=_probes(probe or []),
         groups={name: Membership(*read_groups(table or [manifest], name)) for name in group or []},
         max_missing=max_missing,
         seed=seed,
@@ -110,6 +125,14 @@ def evaluate(
     sys.stdout.write(write_report(evaluation, output, page=page, gallery=gallery))
     files = "report.json, report.md" + (", report.html" if page else "")
     talk.print(f"{files} → {plain(str(output))}", highlight=False)
+
+
+def _probes(paths: list[Path]) -> list[Probe]:
+    if not paths:
+        return []
+    from efiqa.ladders import read_probes
+
+    return read_probes(paths)
 
 
 def _baseline(name: str, rows: list[Row]) -> Entrant:

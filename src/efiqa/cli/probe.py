@@ -51,6 +51,7 @@ def probe(
         Score,
         as_json,
         baseline_score,
+        check_plot,
         markdown,
         model_score,
         pictures_to_score,
@@ -62,8 +63,10 @@ def probe(
     from efiqa.scorer import Scorer
     from efiqa.tables import atomic
 
-    chosen = [kind.strip() for kind in kinds.split(",")] if kinds else list(KINDS)
-    named = [(name, baseline_score(name)) for name in baseline or ()]
+    if plot:
+        check_plot(plot)
+    chosen = list(dict.fromkeys(kind.strip() for kind in kinds.split(","))) if kinds else list(KINDS)
+    named = [(name, baseline_score(name)) for name in dict.fromkeys(baseline or ())]
     paths: list[Path | None] = [*model] if model else [] if baseline else [None]
     scorers: list[tuple[str, Score]] = []
     for path in paths:
@@ -93,10 +96,10 @@ def probe(
                     progress.advance(task)  # type: ignore[arg-type]
 
             found.append(measure(name, score, images, kinds=chosen, seed=seed, scored=scored))
+    print("\n\n".join(map(markdown, found)))  # noqa: T201, before files, which may fail
     if output:
         about = {"manifest": str(manifest), "split": split, "seed": seed, "left_out": len(bad)}
         with atomic(output) as file:
             file.write(json.dumps(as_json(found, **about), indent=1, ensure_ascii=False) + "\n")
     if plot:
         draw(found, plot)
-    print("\n\n".join(map(markdown, found)))  # noqa: T201

@@ -122,7 +122,7 @@ def score(
         views=named,
         calibration=read_calibration(calibration) if calibration else None,
         coverage=DEFAULT_COVERAGE if intervals else None,
-        policy=read_policy(policy) if policy else None,
+        policy=None if policy is None else read_policy(policy),
         attributes=attributes,
     )
     more = ["spread"] if scorer.views else []

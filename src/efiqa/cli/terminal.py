@@ -25,7 +25,7 @@ Model = Annotated[
 Threads = Annotated[int, typer.Option(min=1, help="Threads inside one network run.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Pictures at a time; default: one per usable core.")]
 Manifest = Annotated[Path, typer.Option("--output", "-o", help="The manifest to write, a .csv.")]
-Seed = Annotated[int, typer.Option(help="Another seed gives another draw.")]
+Seed = Annotated[int, typer.Option(min=0, help="Another seed gives another draw.")]
 
 
 def complain(message: str, hint: str | None = None) -> None:

@@ -74,7 +74,7 @@ def threshold(
     calibration: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With what the predictions were made, if with any.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed draws other resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other resamples.")] = 0,
 ) -> None:
     """Find the cut for one target, with what to expect of it, and write a policy.
 
@@ -115,7 +115,12 @@ def threshold(
     rows = distinct(read_predictions(predictions))
     check_made_by(rows, population, scorer.card.source, table.link if table else None)
     if not any(getattr(row, on) is not None for row in rows):
-        raise RecordError(f"no row of {predictions} has a {on}", hint="score pictures with faces in them")
+        raise RecordError(
+            f"no row of {predictions} has a {on}",
+            hint="expected what efiqa score wrote, of pictures with faces in them"
+            if on == "score" or not any(row.score is not None for row in rows)
+            else "were they scored with a model that has no population? --on score",
+        )
 
     target: Target
     if discard is not None:
@@ -128,8 +133,8 @@ def threshold(
     cut = find_cut(target, seed=seed)
     scored = [value for row in rows if (value := getattr(row, on)) is not None]
     below = sum(value < cut.value for value in scored) / len(scored)
-    low, high = cut.interval if review else (cut.value, cut.value)
-    value = round(cut.value, 5)
+    value = cut.value
+    low, high = cut.interval if review else (value, value)
     policy = Policy(
         name or output.stem,
         scorer.card.source,
@@ -164,6 +169,10 @@ def threshold(
         soft_wrap=True,
         highlight=False,
     )
+    if below == 0:
+        talk.print("the target is met without a cut: nothing is rejected")
+    if basis["rate_of"] == "balanced accuracy" and cut.rate_interval[0] <= 0.5:
+        talk.print("chance has a balanced accuracy of 0.5: these labels hardly go with the numbers")
     if cut.reached < 1:
         talk.print(f"the target was out of reach in {1 - cut.reached:.1%} of the resamples", highlight=False)
     if coverage is not None and scorer.card.interval is None:

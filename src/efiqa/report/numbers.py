@@ -49,5 +49,10 @@ def numbers(evaluation: Evaluation) -> dict[str, Any]:
             column: {name: dataclasses.asdict(each) for name, each in found.items()}
             for column, found in evaluation.groups.items()
         },
+        "probes": [
+            dataclasses.asdict(each)
+            | {"ladders": [dataclasses.asdict(ladder) | {"wrong": ladder.wrong} for ladder in each.ladders]}
+            for each in evaluation.probes
+        ],
         "notes": list(evaluation.notes),
     }

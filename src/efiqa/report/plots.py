@@ -21,9 +21,13 @@ from efiqa.recognition import LIMIT, SHARES, Recognition
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from efiqa.probe import Probe
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Told apart by most colour-blind people (Okabe and Ito, 2008)."""
 DASHES = ("-", "--", "-.", ":")
+MOVED = (-5, 3)
+"""Where the axis of ladders ends, in standard deviations; the unit of a scorer does not matter so."""
 MOST_POINTS = 5000
 """A scatter of more points is a blot: that many are drawn by chance."""
 
@@ -47,6 +51,8 @@ def drawings(evaluation: Evaluation) -> dict[str, list[Drawing]]:
     ]
     if evaluation.recognition:
         found["recognition"] = [_curves(evaluation.recognition)]
+    if evaluation.probes:
+        found["ladders"] = [_ladders(evaluation.probes)]
     for column, groupings in evaluation.groups.items():
         found[f"groups/{column}"] = [
             drawing
@@ -56,13 +62,13 @@ def drawings(evaluation: Evaluation) -> dict[str, list[Drawing]]:
     return found
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra("matplotlib", extra="report") from error
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
@@ -157,6 +163,40 @@ def _groups(name: str, column: str, grouping: Grouping, colour: str) -> Iterator
         axis.grid(axis="y", color="#eeeeee")
         axis.set_axisbelow(True)
     yield _drawn(figure, f"{name}: scores and discard rates by {column}.")
+
+
+def _ladders(probes: Sequence[Probe]) -> Drawing:
+    """A panel for each kind; a scorer is drawn where it was probed with that kind."""
+    kinds = dict.fromkeys(ladder.kind for each in probes for ladder in each.ladders)
+    figure, axes = _figure(8.4, 0.6 + 1.7 * -(-len(kinds) // 4), 4, -(-len(kinds) // 4))
+    panels = dict(zip(kinds, axes, strict=False))
+    for kind, axis in panels.items():
+        axis.set_title(_plain(kind), fontsize=9)
+        axis.set_ylim(MOVED)
+    for axis in axes[len(kinds) :]:
+        axis.axis("off")
+    for place, each in enumerate(probes):
+        for ladder in each.ladders:
+            means = np.array(ladder.means)
+            moved = np.clip((means - means[0]) / (each.spread or 1.0), *MOVED)
+            panels[ladder.kind].plot(
+                each.severities,
+                moved,
+                color=COLOURS[place % len(COLOURS)],
+                linestyle=DASHES[place // len(COLOURS) % len(DASHES)],
+                marker=".",
+                label=_plain(each.name),
+            )
+    lines = {line.get_label(): line for axis in panels.values() for line in axis.get_lines()}
+    figure.legend(lines.values(), lines.keys(), loc="outside upper left", fontsize=8, frameon=False)
+    figure.supxlabel("severity", fontsize=8)
+    figure.supylabel("mean score, from that of the faces as they are", fontsize=8)
+    low, high = MOVED
+    caption = (
+        "How far mean scores move as faces get worse, in standard deviations of the scores of the faces as "
+        f"they are, from {low:g} to +{high:g}. A ladder that falls at each step is right."
+    ).replace("-", "−", 1)
+    return _drawn(figure, caption)
 
 
 def _plain(text: str) -> str:

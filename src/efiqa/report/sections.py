@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from efiqa.evaluate import Evaluation
 from efiqa.groups import DISCARDED, FEW, Grouping
 from efiqa.recognition import LIMIT, NAMED, Recognition
 from efiqa.resampling import LARGEST, Comparison, Estimate
+
+if TYPE_CHECKING:
+    from efiqa.probe import Probe
 
 TITLES = {
     "srcc": "SRCC",
@@ -36,7 +40,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """`key` is what figures are put under: scorers, agreement, recognition, groups/COLUMN, notes."""
+    """`key` is what figures are put under: scorers, agreement, recognition, groups/COLUMN, ladders, notes."""
 
     key: str
     title: str
@@ -52,6 +56,8 @@ def sections(evaluation: Evaluation) -> list[Section]:
     if evaluation.recognition:
         found.append(_recognition(evaluation.recognition))
     found += [_groups(column, each) for column, each in evaluation.groups.items()]
+    if evaluation.probes:
+        found.append(_ladders(evaluation.probes))
     if evaluation.notes:
         found.append(Section("notes", "Notes", evaluation.notes))
     return found
@@ -201,6 +207,24 @@ def _groups(column: str, found: dict[str, Grouping]) -> Section:
         f"{FEW} pictures or more, where two have as many. It may be the pictures' as well as the scorer's."
     )
     return Section(f"groups/{column}", f"Groups by {column}", (sentence,), tuple(tables))
+
+
+def _ladders(probes: Sequence[Probe]) -> Section:
+    tables = []
+    for each in probes:
+        rows = tuple(
+            (ladder.kind, f"{ladder.wrong:.1%}", *(f"{share:.1%}" for share in ladder.violations))
+            for ladder in each.ladders
+        )
+        steps = (f"to {severity:g}" for severity in each.severities[1:])
+        tables.append(Table((each.name, "all steps", *steps), rows))
+    faces = " and ".join(f"{count:,}" for count in dict.fromkeys(each.faces for each in probes))
+    sentence = (
+        f"{faces} faces were made worse in known steps, by efiqa probe. The tables hold the share of faces "
+        "whose score does not fall (a tie is no fall) at the step to each severity from the one before: 0% "
+        "for a scorer that sees every step, 100% for one that sees none, or takes worse for better."
+    )
+    return Section("ladders", "Robustness: order violations", (sentence,), tuple(tables))
 
 
 def _interval(found: Estimate | None, sign: str = "", *, digits: int = 3) -> str:
