@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,8 +148,10 @@ def evaluate(
 
 
 def _splits_note(rows: Sequence[Row], rating: Vector, split: str | None) -> list[str]:
-    counts = Counter(row.split for row, value in zip(rows, rating, strict=True) if np.isfinite(value))
-    if split is not None or len(counts) < 2 or "train" not in counts:
+    if split is not None:
+        return []
+    counts = Counter(itertools.compress((row.split for row in rows), np.isfinite(rating).tolist()))
+    if len(counts) < 2 or "train" not in counts:
         return []
     parts = " and ".join(f"{number:,} of {name}" for name, number in counts.items())
     return [

@@ -91,7 +91,7 @@ def read_scores(path: Path, *, name: str, image: str | None = None, column: str 
     boxed = set(BOX) <= set(names)
     only = {image_column, score, mapped or score, "face", "status", *BOX}
     for where, cells in rows or read_places(path, only=only):
-        if cells.get("face") not in (None, 0, "0", 0.0, "0.0"):
+        if cells.get("face") not in ("0", None, 0, "0.0"):
             continue
         picture = cells.get(image_column)
         if not picture:
