@@ -13,7 +13,7 @@ pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[trai
 from efiqa.errors import TrainingError
 from efiqa.train.data import Batch
 from efiqa.train.learner import Learner, losses
-from efiqa.train.losses import feature_loss, mse, plcc_loss, rank_loss
+from efiqa.train.losses import feature_loss, in_order, mse, plcc_loss, rank_loss
 from efiqa.train.model import build_model
 from efiqa.train.recipe import Recipe
 
@@ -120,7 +120,10 @@ def test_each_term_is_of_its_own_part_of_the_batch(recipe_of: MakeRecipe) -> Non
     generator = torch.Generator().manual_seed(3)
     scores, features = torch.rand(12, generator=generator), torch.randn(12, 5, generator=generator)
     terms = losses(scores, features, batch, recipe)
-    judged = mse(scores, batch.teacher_score) + plcc_loss(scores, batch.teacher_score)
+    milder, worse = in_order(batch.teacher_score[6:9], batch.teacher_score[9:], 0.4 * batch.gap)
+    heard = torch.cat([batch.teacher_score[:6], milder, worse])
+    assert not torch.equal(heard, batch.teacher_score)
+    judged = mse(scores, heard) + plcc_loss(scores, heard)
     expected = {
         "mse": mse(scores[:4], batch.score, batch.weight),
         "plcc": plcc_loss(scores[:4], batch.score, batch.weight),

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
 
-from efiqa.train.losses import VARIANCE_FLOOR, feature_loss, mse, plcc_loss, rank_loss
+from efiqa.train.losses import VARIANCE_FLOOR, feature_loss, in_order, mse, plcc_loss, rank_loss
 
 Loss = Callable[..., torch.Tensor]
 
@@ -172,3 +172,11 @@ def test_rank_loss_has_no_gradient_once_the_lead_is_there() -> None:
     better = torch.tensor([0.9, 0.3], requires_grad=True)
     loss = rank_loss(better, torch.tensor([0.1, 0.3]), torch.tensor([0.3, 0.3]))
     assert gradient(loss, better).tolist() == [0.0, -0.5]
+
+
+def test_a_teacher_is_corrected_evenly_where_it_does_not_keep_a_known_order() -> None:
+    better, worse = torch.tensor([0.75, 0.5, 0.25]), torch.tensor([0.25, 0.5, 0.5])
+    milder, harder = in_order(better, worse, torch.tensor([0.25, 0.25, 0.25]))
+    assert milder.tolist() == [0.75, 0.625, 0.5]
+    assert harder.tolist() == [0.25, 0.375, 0.25]
+    assert rank_loss(milder, harder, torch.full((3,), 0.25)) == 0

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from efiqa.train.backbones import stages_of
 from efiqa.train.data import Batch
-from efiqa.train.losses import feature_loss, mse, plcc_loss, rank_loss
+from efiqa.train.losses import feature_loss, in_order, mse, plcc_loss, rank_loss
 from efiqa.train.model import QualityModel
 from efiqa.train.parallel import gather
 from efiqa.train.recipe import Recipe
@@ -49,14 +49,18 @@ class Learner(nn.Module):
 def losses(scores: Tensor, features: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
     """Each term over the batches of all processes together, and their weighted sum as `loss`."""
     device, labelled, pairs = scores.device, len(batch.score), len(batch.gap)
-    target, weight, gap = (gather(part.to(device)) for part in (batch.score, batch.weight, batch.gap))
-    parts = scores.split([labelled, len(scores) - labelled - 2 * pairs, pairs, pairs])  # type: ignore[no-untyped-call]
+    target, weight = gather(batch.score.to(device)), gather(batch.weight.to(device))
+    margin = recipe.ladder.margin * batch.gap.to(device)
+    sizes = [labelled, len(scores) - labelled - 2 * pairs, pairs, pairs]
+    parts = scores.split(sizes)  # type: ignore[no-untyped-call]
     own, milder, worse = gather(parts[0]), gather(parts[2]), gather(parts[3])
     terms = {"mse": mse(own, target, weight), "plcc": plcc_loss(own, target, weight)}
-    if len(gap):
-        terms["rank"] = rank_loss(milder, worse, recipe.ladder.margin * gap)
+    if len(milder):
+        terms["rank"] = rank_loss(milder, worse, gather(margin))
     if recipe.distil.teachers:
-        judged, everything = gather(batch.teacher_score.to(device)), gather(scores)
+        *taught, above, below = batch.teacher_score.to(device).split(sizes)  # type: ignore[no-untyped-call]
+        ordered = in_order(above, below, margin)
+        judged, everything = gather(torch.cat([*taught, *ordered])), gather(scores)
         terms["distil"] = mse(everything, judged) + plcc_loss(everything, judged)
         if features.shape[1]:
             terms["features"] = feature_loss(gather(features), gather(batch.teacher_features.to(device)))

@@ -51,3 +51,12 @@ def _shares(weight: Tensor) -> Tensor:
 def rank_loss(better: Tensor, worse: Tensor, margin: Tensor) -> Tensor:
     """Mean hinge max(0, margin − (better − worse)): `better` should lead by at least `margin`."""
     return (margin - (better - worse)).clamp(min=0).mean()
+
+
+def in_order(better: Tensor, worse: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
+    """Both moved apart evenly as far as `better` lacks of leading by `margin`: the nearest pair in order.
+
+    A teacher that sees a mild step as none, or as a gain, is corrected by what is known of the pair.
+    """
+    short = (margin - (better - worse)).clamp(min=0) / 2
+    return better + short, worse - short
