@@ -57,6 +57,13 @@ class Box:
     width: float
     height: float
 
+    def scaled(self, times: float) -> Box:
+        """The same rectangle in a picture `times` as large."""
+        return Box(self.x * times, self.y * times, self.width * times, self.height * times)
+
+    def rounded(self, digits: int) -> Box:
+        return Box(*(round(value, digits) for value in (self.x, self.y, self.width, self.height)))
+
 
 @dataclass(frozen=True, slots=True)
 class Face:
@@ -69,6 +76,11 @@ class Face:
     box: Box
     detection: float
     landmarks: tuple[tuple[float, float], ...] = ()
+
+    def scaled(self, times: float) -> Face:
+        """The same face in a picture `times` as large."""
+        points = tuple((x * times, y * times) for x, y in self.landmarks)
+        return Face(self.box.scaled(times), self.detection, points)
 
 
 class Detector(Protocol):

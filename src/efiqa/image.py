@@ -108,10 +108,21 @@ def load_image(source: Source, *, max_bytes: int = MAX_BYTES, max_pixels: int = 
     Raises ImageNotFound, NotAFile, ImageUnreadable, EmptyImage, NotAnImage, CorruptImage or ImageTooLarge for
     a picture that cannot be used, InvalidArgument for an argument that cannot be a picture.
     """
+    return load_reduced(source, None, max_bytes=max_bytes, max_pixels=max_pixels)[0]
+
+
+def load_reduced(
+    source: Source, shorter_side: int | None, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+) -> tuple[Image, int]:
+    """As `load_image`, but a large JPEG 2, 4 or 8 times smaller each way; and how many times, else 1.
+
+    As small as leaves its shorter side at least `shorter_side` pixels: libjpeg then decodes fewer
+    frequencies of each block (DCT scaling), in a fraction of the time and memory. Sides are rounded up.
+    """
     if isinstance(source, np.ndarray):
-        return _checked(source)
+        return _checked(source), 1
     if isinstance(source, PIL.Image.Image):
-        return _decoded(source, "the Pillow image", max_pixels)
+        return _decoded(source, "the Pillow image", max_pixels, None)
     if isinstance(source, str | os.PathLike):
         path = os.fsdecode(source)
         name = repr(path)  # keeps a newline or an undecodable byte printable
@@ -129,7 +140,7 @@ def load_image(source: Source, *, max_bytes: int = MAX_BYTES, max_pixels: int = 
         raise EmptyImage(f"{name} is empty: 0 bytes")
     if len(data) > max_bytes:
         raise ImageTooLarge(f"{name} has more bytes than the limit of {max_bytes:,}")
-    return _decoded(data, name, max_pixels)
+    return _decoded(data, name, max_pixels, shorter_side)
 
 
 def resize(image: Image, size: int) -> Image:
@@ -239,7 +250,9 @@ def _read_stream(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
     return bytes(data)
 
 
-def _decoded(source: bytes | PIL.Image.Image, name: str, max_pixels: int) -> Image:
+def _decoded(
+    source: bytes | PIL.Image.Image, name: str, max_pixels: int, shorter_side: int | None
+) -> tuple[Image, int]:
     try:
         with _quiet:
             picture = _opened(source, name) if isinstance(source, bytes) else source
@@ -249,10 +262,11 @@ def _decoded(source: bytes | PIL.Image.Image, name: str, max_pixels: int) -> Ima
                 raise ImageTooLarge(f"{name} has {width} × {height} pixels, over {limit}")
             if width * height == 0:
                 raise EmptyImage(f"{name} has no pixels: {width} × {height}")
+            reduction = 1 if shorter_side is None else _reduce(picture, shorter_side)
             picture.load()
             turn = _UPRIGHT.get(_orientation(picture))
             picture = _rgb(picture, name)
-            return np.asarray(picture if turn is None else picture.transpose(turn))
+            return np.asarray(picture if turn is None else picture.transpose(turn)), reduction
     except PIL.Image.DecompressionBombError as error:
         raise ImageTooLarge(f"{name} has more pixels than Pillow's limit: {error}") from error
     except MemoryError as error:
@@ -260,6 +274,16 @@ def _decoded(source: bytes | PIL.Image.Image, name: str, max_pixels: int) -> Ima
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CorruptImage(f"{name} is damaged and cannot be decoded: {reason}") from error
+
+
+def _reduce(picture: PIL.Image.Image, shorter_side: int) -> int:
+    """Have an opened picture decoded smaller, where its format can; how many times each way."""
+    width, height = picture.size
+    for reduction in (8, 4, 2):
+        if min(width, height) >= reduction * shorter_side:
+            picture.draft(None, (width // reduction, height // reduction))
+            return 1 if picture.size == (width, height) else reduction
+    return 1
 
 
 def _opened(data: bytes, name: str) -> PIL.Image.Image:

@@ -20,8 +20,8 @@ from efiqa.attributes import Attributes, measure, reasons
 from efiqa.calibrate import Calibration
 from efiqa.card import CENTRE_RULE, RESIZE_RULE
 from efiqa.errors import ImageError, ImageTooSmall, InvalidArgument, ModelError
-from efiqa.faces import Box, Detector, Face, face_crop, load_detector
-from efiqa.image import Image, Source, crop, load_image, resize, resize_and_crop
+from efiqa.faces import Detector, Face, face_crop, load_detector
+from efiqa.image import Image, Source, crop, load_image, load_reduced, resize, resize_and_crop
 from efiqa.policy import Policy, bind, decide
 from efiqa.records import ATTRIBUTES, Prediction
 from efiqa.runtime import open_model
@@ -35,6 +35,11 @@ MIN_SIDE = 8
 """Pictures with a shorter side below this, in pixels, hold nothing to judge and are refused."""
 SMALL_FACE = 32
 """Faces whose longer side is below this, in pixels, are scored with a note: mostly resampling is judged."""
+ENOUGH = 2
+"""A large JPEG is decoded smaller where what is judged keeps this many times the model's input size each way.
+What that does to scores stands in docs/performance.md."""
+ENOUGH_TO_DETECT = 1024
+"""Its shorter side in pixels where faces are to be found: what the detector looks at is no larger."""
 SCORE_DIGITS = 5
 """Digits kept of a score. Runtimes and processors differ from the sixth on."""
 DEFAULT_COVERAGE = 0.9
@@ -133,7 +138,7 @@ class Scorer:
         Raises ImageError for a picture that cannot be used, InvalidArgument for one that is none, ModelError
         where the model gives NaN or infinity.
         """
-        return self._judge(_large_enough(load_image(image)))[0]
+        return self._judge(self._load(image, ENOUGH * self.card.input_size)[0])[0]
 
     def score_batch(self, images: Sequence[Source]) -> NDArray[np.float32]:
         """Scores of face crops as float32 (n,); raises as `score` does, at the first that cannot be used."""
@@ -189,27 +194,43 @@ class Scorer:
         """
         _check_faces(faces)
         try:
-            loaded = _large_enough(load_image(image))
+            loaded, reduction, found = self._looked_at(image, faces)
         except (ImageError, InvalidArgument) as error:
             status = error.status if isinstance(error, ImageError) else "not_an_image"
             message = f"{error}; {error.hint}" if error.hint else str(error)
             return [self._decided(Prediction(name, status=status, message=message))]
         if faces == "none":
             return [self._explained(self._row(name, 0, *self._judge(loaded)), loaded, None)]
-        found = self._detect().detect(loaded)
         if not found:
             message = "no face was found; --faces none scores the picture as it is"
             return [self._decided(Prediction(name, status="no_face", message=message))]
-        return [
-            self._score_face(loaded, face, name, index)
-            for index, face in enumerate(found[: 1 if faces == "largest" else None])
-        ]
+        return [self._score_face(loaded, reduction, face, name, index) for index, face in enumerate(found)]
 
-    def _score_face(self, image: Image, face: Face, name: str, index: int) -> Prediction:
+    def _load(self, image: Source, shorter_side: int) -> tuple[Image, int]:
+        """The picture, and how many times smaller than it is; a shorter side of `shorter_side` is enough."""
+        # Attributes and views look at every pixel; no file object can be read twice.
+        every = self.attributes or self.views or not isinstance(image, str | os.PathLike | bytes)
+        loaded, reduction = load_reduced(image, None if every else shorter_side)
+        return _large_enough(loaded), reduction
+
+    def _looked_at(self, image: Source, faces: Faces) -> tuple[Image, int, list[Face]]:
+        """The picture, how many times smaller than it is, and in its pixels the faces to score."""
+        enough = ENOUGH * self.card.input_size
+        if faces == "none":
+            return *self._load(image, enough), []
+        loaded, reduction = self._load(image, max(enough, ENOUGH_TO_DETECT))
+        found = self._detect().detect(loaded)[: 1 if faces == "largest" else None]
+        smallest = min((max(face.box.width, face.box.height) for face in found), default=math.inf)
+        if reduction > 1 and self.card.crop_scale * smallest < enough:
+            return load_image(image), 1, [face.scaled(reduction) for face in found]
+        return loaded, reduction, found
+
+    def _score_face(self, image: Image, reduction: int, face: Face, name: str, index: int) -> Prediction:
         height, width = image.shape[:2]
         # Rounded before the crop is cut, so that a crop can be made again from the written row.
-        box = Box(*(round(side, 1) for side in (face.box.x, face.box.y, face.box.width, face.box.height)))
-        cut = crop(image, face_crop(box, width, height, scale=self.card.crop_scale))
+        box = face.box.scaled(reduction).rounded(1)
+        bounds = face_crop(box.scaled(1 / reduction), width, height, scale=self.card.crop_scale)
+        cut = crop(image, bounds)
         row = self._row(name, index, *self._judge(cut))
         size = max(box.width, box.height)
         row = replace(
