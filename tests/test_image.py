@@ -40,7 +40,7 @@ from efiqa.errors import (
     NotAFile,
     NotAnImage,
 )
-from efiqa.image import MAX_BYTES, MAX_PIXELS, crop, load_image, resize, resize_and_crop
+from efiqa.image import MAX_BYTES, MAX_PIXELS, crop, load_image, load_reduced, resize, resize_and_crop
 
 ORANGE = (200, 120, 40)
 ORIENTATION = 0x0112
@@ -302,6 +302,46 @@ def test_orientation_is_applied(kind: str, orientation: int) -> None:
     image = load_image(encode(quarters(), kind, exif=exif(orientation)))
     assert image.shape == ((24, 40, 3) if orientation < 5 else (40, 24, 3))
     assert corners(image) == CORNERS[orientation]
+
+
+@pytest.mark.parametrize(
+    ("shorter_side", "shape", "times"),
+    [
+        (None, (2001, 1003), 1),
+        (502, (2001, 1003), 1),
+        (501, (1001, 502), 2),
+        (250, (501, 251), 4),
+        (125, (251, 126), 8),
+        (1, (251, 126), 8),
+    ],
+)
+def test_a_jpeg_is_decoded_as_small_as_leaves_enough(
+    shorter_side: int | None, shape: tuple[int, int], times: int
+) -> None:
+    for mode in ("RGB", "L", "CMYK"):
+        data = encode(plain(color=0, mode=mode, size=(1003, 2001)), "JPEG")
+        image, reduction = load_reduced(data, shorter_side)
+        assert (image.shape, reduction) == ((*shape, 3), times)
+        # Nothing else can be had smaller.
+        png = encode(plain(size=(1003, 2001)), "PNG")
+        assert load_reduced(png, shorter_side)[1] == 1
+
+
+def test_a_reduced_jpeg_is_upright_and_looks_as_if_reduced_afterwards() -> None:
+    generator = np.random.default_rng(0)
+    small = PIL.Image.fromarray(generator.integers(0, 256, (24, 40, 3), np.uint8))
+    large = small.resize((640, 384), PIL.Image.Resampling.BICUBIC)
+    for orientation in range(1, 9):
+        data = encode(large, "JPEG", quality=95, exif=exif(orientation))
+        whole, (reduced, times) = load_image(data), load_reduced(data, 96)
+        assert times == 4
+        box = PIL.Image.fromarray(whole).resize(reduced.shape[1::-1], PIL.Image.Resampling.BOX)
+        assert np.abs(reduced.astype(int) - np.asarray(box)).mean() < 3
+
+
+def test_the_limit_of_pixels_is_of_the_picture_not_of_what_is_left_of_it() -> None:
+    with pytest.raises(ImageTooLarge, match="800 × 800"):
+        load_reduced(encode(plain(size=(800, 800)), "JPEG"), 100, max_pixels=100_000)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
