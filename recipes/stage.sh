@@ -18,10 +18,10 @@ print(state.hexdigest())' "$*" $inputs)
         return
     fi
     # What another command or other inputs have made is hours of somebody's time: it is kept beside the new. What this
-    # command has begun, it goes on with.
+    # command has begun, it goes on with; what git has can be had again.
     if [ "$(cat "$stamp.begun" 2>/dev/null)" != "$digest" ]; then
         for made in "$output" "${output%.*}" "$(dirname "$output")/.$(basename "$output").journal"; do
-            if [ -e "$made" ]; then
+            if [ -e "$made" ] && ! git ls-files --error-unmatch "$made" > /dev/null 2>&1; then
                 rm -rf "$made.old"
                 mv "$made" "$made.old"
                 echo "  $made was made from something else: it is $made.old now"

@@ -58,6 +58,15 @@ def test_other_contents_are_made_anew_and_what_was_there_is_kept(
     assert stage(command="echo first >> made") == ["= made"]
 
 
+def test_of_what_git_has_no_second_copy_is_kept(stage: Stage, tmp_path: Path) -> None:
+    stage()
+    for command in (["init", "-q"], ["add", "made"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "input.csv").write_text("b\n")
+    assert stage() == ["> made"]
+    assert not (tmp_path / "made.old").exists()
+
+
 def test_a_stage_that_failed_goes_on_with_what_it_had_begun(stage: Stage, tmp_path: Path) -> None:
     command = "echo x >> made; [ $(wc -l < made) -gt 1 ]"
     assert stage(command=command, code=1) == ["> made"]
