@@ -43,25 +43,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from efiqa import Scorer
 from efiqa.card import ModelCard
 from efiqa.errors import InvalidArgument, RecordError
-from efiqa.metrics import krcc, plcc, rmse, srcc
+from efiqa.metrics import Vector, krcc, plcc, rmse, srcc
 from efiqa.records import Row, read_manifest, read_predictions, write_predictions
+from efiqa.resampling import ROUNDS, estimate, resample
 from efiqa.runtime import onnxruntime
 from efiqa.sources import load_row
 from efiqa.train.checkpoint import RunFolder, current_commit
 from efiqa.train.export import Statement, export, prepare
 
-Vector = NDArray[np.float64]
 METRICS = {"SRCC": srcc, "PLCC": plcc, "KRCC": krcc, "RMSE": rmse}
-RESAMPLES, WARM_UP, TIMED = 1000, 3, 30
+BOOTSTRAPPED = ("SRCC", "PLCC")
+WARM_UP, TIMED = 3, 30
 NEEDED = {"title", "manifest", "runs", "row"}
 KEYS = NEEDED | {"text", "teacher", "reference", "shipped", "measurement"}
 AGREEMENT = f"""scored whole by the exported model. [low, high] is the 95 % percentile bootstrap interval over
-pictures ({RESAMPLES:,} resamples, the same for all rows) of the mean over runs, ± the standard deviation of
+pictures ({ROUNDS:,} resamples, the same for all rows) of the mean over runs, ± the standard deviation of
 runs that differ in their seed. PLCC and RMSE are raw, without a fit."""
 INTERVALS = """Conformal intervals of the model that ships (`efiqa score --intervals`), which hold the {}.
 Measured on {} held-out pictures: the share whose rating lay inside, shooting series left out of the fit in
@@ -107,9 +107,9 @@ class Result:
         return f"{self.mean(metric) - other.mean(metric):+.3f} {interval}"
 
 
-def _interval(values: Vector, sign: str = "") -> str:
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return f"[{low:{sign}.3f}, {high:{sign}.3f}]"
+def _interval(samples: Vector, sign: str = "") -> str:
+    ends = np.array([estimate(0.0, samples).low, estimate(0.0, samples).high], np.float64)
+    return f"[{ends[0]:{sign}.3f}, {ends[1]:{sign}.3f}]"
 
 
 def measure(folder: Path, rows: Sequence[Row]) -> Run:
@@ -143,17 +143,22 @@ def minutes(log: Path, seen: int) -> float:
     return float(sum(seen * share / rates[step] for share, step in zip(shares, steps, strict=True))) / 60
 
 
-def summarise(runs: list[Run], labels: Vector, draws: NDArray[np.intp]) -> Result:
-    """A row's numbers. `draws` (resamples, n) choose pictures; where those have no correlation it is NaN."""
+def summarise(runs: list[Run], labels: Vector) -> Result:
+    """A row's numbers; every row has the same resamples."""
 
-    def on(chosen: NDArray[np.intp], name: str) -> float:
+    def mean(name: str, chosen: Any = slice(None)) -> float:
         try:
             return float(np.mean([METRICS[name](run.scores[chosen], labels[chosen]) for run in runs]))
-        except InvalidArgument:
+        except InvalidArgument:  # a resample of one value has no correlation
             return float("nan")
 
     values = {name: [metric(run.scores, labels) for run in runs] for name, metric in METRICS.items()}
-    return Result(runs, values, {n: np.array([on(draw, n) for draw in draws]) for n in ("SRCC", "PLCC")})
+    samples = resample(
+        lambda chosen: {name: mean(name, chosen) for name in BOOTSTRAPPED},
+        {name: mean(name) for name in BOOTSTRAPPED},
+        labels.size,
+    )
+    return Result(runs, values, samples)
 
 
 def latencies(models: Mapping[str, Path], stored: Path) -> dict[str, float]:
@@ -201,10 +206,9 @@ def paragraphs(study: dict[str, Any], output: Path, command: str) -> Iterator[st
     manifest, folder = Path(study["manifest"]), Path(study["runs"])
     rows = [row for row in read_manifest(manifest) if row.split == "validation" and row.score is not None]
     labels = np.array([row.score for row in rows], np.float64)
-    draws = np.random.default_rng(0).integers(0, len(rows), (RESAMPLES, len(rows)))
     notes = {entry["name"]: entry.get("note", "") for entry in study["row"]}
     results = {
-        entry["name"]: summarise([measure(folder / run, rows) for run in entry["runs"]], labels, draws)
+        entry["name"]: summarise([measure(folder / run, rows) for run in entry["runs"]], labels)
         for entry in study["row"]
     }
     yield f"# {study['title']}"
@@ -221,9 +225,7 @@ def paragraphs(study: dict[str, Any], output: Path, command: str) -> Iterator[st
     if name := study.get("reference"):
         yield f"## Difference to {name}\n\nPaired: both are measured on the same resamples."
         others = {other: row for other, row in results.items() if other != name}
-        table = [
-            [n, *(row.difference(results[name], m) for m in ("SRCC", "PLCC"))] for n, row in others.items()
-        ]
+        table = [[n, *(row.difference(results[name], m) for m in BOOTSTRAPPED)] for n, row in others.items()]
         yield markdown(["model", "SRCC [95 %]", "PLCC [95 %]"], table)
     models = {row.runs[0].network: row.runs[0].model for row in results.values()}
     times = latencies(models, folder / "latency.json")

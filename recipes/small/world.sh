@@ -91,9 +91,14 @@ rows() {
         row "one-source-$seed" "L L L U1.pseudo" $plain
         row "no-self-training-$seed" "L L L U1.pseudo U2.by-teacher" $plain
     done
+    for seed in ${SWITCH_SEEDS-0}; do # more to learn with labels alone, other labels
+        row "labels-only-no-frozen-$seed" "L" $alone $imagenet --set model.frozen=0
+        row "no-confidence-$seed" "L L L U1.unweighted U2.unweighted" $full
+        row "no-calibration-$seed" "L L L U1.raw U2.raw" $full
+    done
 }
 
-switches() { # full, with one thing changed
+switches() { # other ways to learn from the same
     for seed in ${SWITCH_SEEDS-0}; do
         row "no-same-crop-$seed" "$student_sets" $full $alone
         row "no-features-$seed" "$student_sets" $full --set loss.features=0
@@ -101,9 +106,6 @@ switches() { # full, with one thing changed
         row "no-average-$seed" "$student_sets" $full --set optim.ema=0
         row "ranking-$seed" "$student_sets" $full --set data.batch=36 --set ladder.pairs=6 --set loss.rank=1
         row "no-degraded-$seed" "$student_sets" $full --set data.degraded=0
-        row "labels-only-no-frozen-$seed" "L" $alone $imagenet --set model.frozen=0
-        row "no-confidence-$seed" "L L L U1.unweighted U2.unweighted" $full
-        row "no-calibration-$seed" "L L L U1.raw U2.raw" $full
     done
 }
 
