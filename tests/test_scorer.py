@@ -384,6 +384,42 @@ def test_the_crop_can_be_made_again_from_the_row(model: Path, known_faces):
     assert scorer.score(picture[top:bottom, left:right]) == row.score
 
 
+def large_jpeg() -> bytes:
+    """Left half black, right half white, 4400 × 2200: half of it is enough to find faces in."""
+    picture = np.zeros((2200, 4400, 3), np.uint8)
+    picture[:, 2200:] = 255
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(picture).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_faces_of_a_large_jpeg_are_in_pixels_of_the_picture_itself(model: Path, known_faces):
+    found = [(1500.0, 300.0, 400.0, 400.0), (300.0, 300.0, 200.0, 200.0)]
+    scorer = Scorer(model, detector=known_faces(*found))
+    rows = scorer.predict(large_jpeg())
+    assert [(row.score, row.x, row.width) for row in rows] == [(1.0, 3000.0, 800.0), (0.0, 600.0, 400.0)]
+    # A file object cannot be read twice, so it is decoded whole, and the detector finds the same there.
+    assert [row.x for row in scorer.predict(io.BytesIO(large_jpeg()))] == [1500.0, 300.0]
+
+
+def test_a_small_face_of_a_large_jpeg_is_cut_from_the_whole_picture(model: Path, known_faces, monkeypatch):
+    loaded: list[int] = []
+    whole = module.load_image
+    monkeypatch.setattr(module, "load_image", lambda source: loaded.append(1) or whole(source))
+    for width, times in ((1000.0, 0), (10.0, 1)):
+        loaded.clear()
+        scorer = Scorer(model, detector=known_faces((1105.0, 300.0, width, width)))
+        (row,) = scorer.predict(large_jpeg())
+        assert (row.x, row.width, len(loaded)) == (2210.0, 2 * width, times)
+
+
+def test_where_every_pixel_counts_a_large_jpeg_is_decoded_whole(model: Path, known_faces):
+    found = known_faces((3000.0, 600.0, 800.0, 800.0))
+    for options in ({"attributes": True}, {"views": ("flip",)}):
+        (row,) = Scorer(model, detector=found, **options).predict(large_jpeg())
+        assert (row.score, row.x) == (1.0, 3000.0)
+
+
 def test_the_cards_crop_scale_is_used(
     tmp_path: Path, make_model: Callable[..., Path], card: ModelCard, known_faces
 ):

@@ -76,6 +76,23 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantization:
+    """How a model of lower `precision` was made of another, and how near it comes; see efiqa.quantize.
+
+    `of` is the other's name@version and digest. `calibrated_on` pictures gave the ranges; of `n` others
+    `srcc` is the agreement of both models' scores and `largest_change` the largest difference between them.
+    """
+
+    precision: str
+    of: str
+    method: str
+    calibrated_on: int
+    n: int
+    srcc: float
+    largest_change: float
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """One set that the model learnt from."""
 
@@ -111,6 +128,7 @@ class ModelCard:
     commit: str
     population: Population | None = None
     interval: Interval | None = None
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
         low, high = self.score_range
@@ -150,7 +168,10 @@ class ModelCard:
         return f"{self.name}@{self.version}"
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+        values = dataclasses.asdict(self)
+        if self.quantization is None:  # cards from before there was any say nothing of it
+            del values["quantization"]
+        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:

@@ -1,92 +1,174 @@
-"""ONNX Runtime with its telemetry off, the only import of it, and models opened with it.
-
-Since 1.32 at the latest it makes a device id and an event database in the cache folder when it is imported.
-Only an environment variable that is set before can stop that, so it is set here, unless the user has.
-"""
+"""Where a model is opened: which runtime runs it, in which precision, and do its graph and card agree."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-import onnxruntime
+import numpy as np
+from numpy.typing import NDArray
 
 from efiqa.card import METADATA_KEY, ModelCard
-from efiqa.errors import ModelError
+from efiqa.errors import EfiqaError, InvalidArgument, MissingExtra, ModelError
+from efiqa.onnx_runtime import OnnxNetwork, onnxruntime
+from efiqa.openvino_runtime import OpenVinoNetwork, installed
 from efiqa.tables import printable
 
-if os.environ["ORT_DISABLE_TELEMETRY"] == "1":
-    onnxruntime.disable_telemetry_events()
+__all__ = ["Network", "Opened", "Precision", "Runtime", "onnxruntime", "open_model"]
 
-__all__ = ["onnxruntime", "open_model"]
+Runtime = Literal["auto", "onnxruntime", "openvino"]
+Precision = Literal["fp32", "bf16"]
+
+HINT = "expected an ONNX file made by efiqa export"
 
 
-def open_model(path: Path, threads: int) -> tuple[onnxruntime.InferenceSession, ModelCard, str]:
-    """A session, its card, which must agree, and the file's digest. Raises ModelError."""
+class Network(Protocol):
+    """uint8 (n, S, S, 3) → float32 (n,). Safe to share between threads; a picture's score knows no other."""
+
+    def __call__(self, pixels: NDArray[np.uint8], /) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model that can run. `fell_back` says why it is not OpenVINO that runs it, where `auto` wished so."""
+
+    network: Network
+    card: ModelCard
+    digest: str
+    runtime: str
+    precision: str
+    fell_back: str = ""
+
+
+def open_model(
+    path: Path,
+    threads: int = 1,
+    *,
+    workers: int = 1,
+    runtime: Runtime = "auto",
+    precision: Precision = "fp32",
+) -> Opened:
+    """The model in `path`, its card, which must agree, and the file's digest.
+
+    `auto` takes OpenVINO where it is installed and can run the model. An int8 model it leaves to ONNX
+    Runtime, which it was made for. `precision` is of the arithmetic of models in fp32; bf16 exists in
+    OpenVINO only; a model in int8 runs as it is. `workers` is how many runs there will be at a time.
+
+    Raises ModelError for a file that is no model, or contradicts its card, and where the runtime asked for
+    cannot run it, MissingExtra where that is not installed, InvalidArgument for an unknown choice.
+    """
+    for name, value, known in (
+        ("runtime", runtime, get_args(Runtime)),
+        ("precision", precision, get_args(Precision)),
+    ):
+        if value not in known:
+            raise InvalidArgument(f"{name} must be {', '.join(known)}, but got {value!r}")
+    if precision == "bf16" and runtime == "onnxruntime":
+        raise InvalidArgument("ONNX Runtime has no bf16 on processors", hint="--runtime openvino")
     if not path.is_file():
-        raise ModelError(
-            f"there is no model at {printable(path)}", hint="expected an ONNX file made by efiqa export"
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Waiting threads must sleep: with several workers, spinning takes the cores from those that work.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        raise ModelError(f"there is no model at {printable(path)}", hint=HINT)
     try:
         data = path.read_bytes()
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except _RUNTIME_ERRORS as error:
-        raise ModelError(
-            f"{printable(path)} is not a model that can run: {' '.join(str(error).split())[:200]}",
-            hint="expected an ONNX file made by efiqa export",
+    except OSError as error:
+        raise ModelError(f"{printable(path)} cannot be read: {error.strerror}", hint=HINT) from error
+    asked = runtime == "openvino" or precision == "bf16"
+    fell_back = ""
+    if asked or (runtime == "auto" and installed()):
+        try:
+            opened = _in_openvino(path, data, threads, workers, precision, asked=asked)
+        except _Unfit as error:
+            if asked:
+                raise error.cause from error
+            fell_back = f"OpenVINO cannot run {printable(path)}: {error.cause}"
+        else:
+            if opened is not None:
+                return opened
+    try:
+        network = OnnxNetwork(data, threads)
+    except ModelError as error:
+        raise ModelError(f"{printable(path)} is not a model that can run: {error}", hint=HINT) from error
+    card = _checked_card(network, path)
+    return Opened(network, card, _digest(data), network.name, _precision(card, "fp32"), fell_back)
+
+
+class _Unfit(Exception):
+    """OpenVINO does not run this, for the reason in `cause`; another runtime may."""
+
+    def __init__(self, cause: EfiqaError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def _in_openvino(
+    path: Path, data: bytes, threads: int, workers: int, precision: Precision, *, asked: bool
+) -> Opened | None:
+    """None for a model that ONNX Runtime should run, where nobody `asked` for OpenVINO."""
+    try:
+        network = OpenVinoNetwork(data)
+    except MissingExtra as error:
+        raise _Unfit(error) from error
+    except ModelError as error:
+        raise _Unfit(
+            ModelError(f"{printable(path)} is not a model that OpenVINO can read: {error}", hint=HINT)
         ) from error
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    card = _checked_card(network, path)
+    if card.quantization is not None:
+        if precision == "bf16":
+            raise ModelError(
+                f"{printable(path)} is {card.quantization.precision} already",
+                hint="leave out --precision, or use the model it was made of",
+            )
+        if not asked:
+            return None
+    try:
+        network.compile(threads, workers, precision)
+    except ModelError as error:
+        raise _Unfit(error) from error
+    return Opened(network, card, _digest(data), network.name, _precision(card, precision))
+
+
+def _precision(card: ModelCard, precision: str) -> str:
+    return precision if card.quantization is None else card.quantization.precision
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def _checked_card(network: OnnxNetwork | OpenVinoNetwork, path: Path) -> ModelCard:
+    text = network.metadata(METADATA_KEY)
     if text is None:
         raise ModelError(
             f"{printable(path)} has no model card in its metadata",
             hint="efiqa export writes one; a model without it cannot say what its numbers mean",
         )
     card = ModelCard.from_json(text)
-    for problem in _contradictions(session, card, path.with_suffix(".json")):
+    for problem in _contradictions(network.inputs, network.outputs, card, path.with_suffix(".json")):
         raise ModelError(f"{printable(path)} contradicts its card: {problem}")
-    return session, card, hashlib.sha256(data).hexdigest()[:12]
+    return card
 
 
-_RUNTIME_ERRORS = (
-    OSError,
-    *(
-        getattr(onnxruntime.capi.onnxruntime_pybind11_state, name)
-        for name in (
-            "Fail",
-            "InvalidArgument",
-            "InvalidGraph",
-            "InvalidProtobuf",
-            "NoModel",
-            "NotImplemented",
-            "RuntimeException",
-        )
-    ),
-)
-
-
-def _contradictions(session: onnxruntime.InferenceSession, card: ModelCard, sidecar: Path) -> Iterator[str]:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
+def _contradictions(
+    inputs: list[tuple[str, list[Any]]],
+    outputs: list[tuple[str, list[Any]]],
+    card: ModelCard,
+    sidecar: Path,
+) -> Iterator[str]:
     if len(inputs) != 1 or len(outputs) != 1:
         yield f"expected one input and one output, but got {len(inputs)} and {len(outputs)}"
         return
-    shape = inputs[0].shape
-    if inputs[0].type != "tensor(uint8)" or list(shape[1:]) != [card.input_size, card.input_size, 3]:
+    ((kind, shape),) = inputs
+    if kind != "tensor(uint8)" or shape[1:] != [card.input_size, card.input_size, 3]:
         size = card.input_size
-        yield f"expected uint8 (n, {size}, {size}, 3) in, but got {inputs[0].type} {shape}"
-    if isinstance(shape[0], int):
+        yield f"expected uint8 (n, {size}, {size}, 3) in, but got {kind} {shape}"
+    if shape and isinstance(shape[0], int):
         yield f"expected any batch size, but it is fixed to {shape[0]}"
-    if outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 1:
-        yield f"expected float (n,) out, but got {outputs[0].type} {outputs[0].shape}"
+    ((kind, shape),) = outputs
+    if kind != "tensor(float)" or len(shape) != 1:
+        yield f"expected float (n,) out, but got {kind} {shape}"
     if (
         sidecar.is_file()
         and ModelCard.from_json(sidecar.read_text(encoding="utf-8", errors="replace")) != card

@@ -1,4 +1,4 @@
-"""Scorer: one ONNX session and its card. The one scoring path, whoever scores."""
+"""Scorer: one model, the network that runs it, and its card. The one scoring path, whoever scores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from efiqa.faces import Detector, Face, face_crop, load_detector
 from efiqa.image import Image, Source, crop, load_image, load_reduced, resize, resize_and_crop
 from efiqa.policy import Policy, bind, decide
 from efiqa.records import ATTRIBUTES, Prediction
-from efiqa.runtime import open_model
+from efiqa.runtime import Precision, Runtime, open_model
 from efiqa.sources import Named
 from efiqa.tables import printable
 from efiqa.views import VIEWS
@@ -35,7 +35,7 @@ MIN_SIDE = 8
 """Pictures with a shorter side below this, in pixels, hold nothing to judge and are refused."""
 SMALL_FACE = 32
 """Faces whose longer side is below this, in pixels, are scored with a note: mostly resampling is judged."""
-ENOUGH = 2
+ENOUGH = 3
 """A large JPEG is decoded smaller where what is judged keeps this many times the model's input size each way.
 What that does to scores stands in docs/performance.md."""
 ENOUGH_TO_DETECT = 1024
@@ -56,7 +56,12 @@ class Scorer:
     `threads` work inside one network run, `workers` pictures are decoded and scored at a time by
     `score_many`; by default one thread each, and as many workers as there are cores to use. Every
     picture runs through the network alone, so its score depends on its bytes only: not on `threads`,
-    `workers`, neighbours or order. On a CPU batching would not be faster.
+    `workers`, neighbours or order. On a CPU batching would not be faster. More threads than there are usable
+    cores are as many as there are.
+
+    `runtime` is `onnxruntime`, `openvino` (the extra of that name), or `auto`: OpenVINO where it is installed
+    and can run the model. Their scores in fp32 agree to 1e-4. `precision` bf16 is OpenVINO's, faster, and
+    moves scores; see docs/performance.md. `opened` says what runs.
 
     With a `calibration`, quality is relative to its population instead of the card's, or on the scale of
     the model it is linked to. With a `coverage`, rows have the card's interval of that coverage in `low`,
@@ -71,7 +76,7 @@ class Scorer:
 
     Raises ModelError for a file that is no model, has no card, or contradicts it, for a calibration or policy
     of another model and a coverage where the card has no intervals, InvalidArgument for an unknown view and a
-    coverage that it has not.
+    coverage that it has not, MissingExtra for a runtime that is not installed.
     """
 
     def __init__(
@@ -86,6 +91,8 @@ class Scorer:
         coverage: float | None = None,
         policy: Policy | None = None,
         attributes: bool = False,
+        runtime: Runtime = "auto",
+        precision: Precision = "fp32",
     ) -> None:
         for name, value in (("threads", threads), ("workers", workers)):
             if value is not None and value < 1:
@@ -93,19 +100,21 @@ class Scorer:
         for name in views:
             if name not in VIEWS:
                 raise InvalidArgument(f"unknown view {name!r}", hint=f"there are {', '.join(VIEWS)}")
-        self.threads = threads
-        self.workers = workers or max(1, available_cores() // threads)
+        self.threads = min(threads, available_cores())
+        self.workers = workers or available_cores() // self.threads
         self.views = tuple(dict.fromkeys(views))
         self._detector = detector
         path = default_model() if model is None else Path(model)
-        self._session, self.card, self.digest = open_model(path, threads)
+        self.opened = open_model(
+            path, self.threads, workers=self.workers, runtime=runtime, precision=precision
+        )
+        self.card, self.digest, self.network = self.opened.card, self.opened.digest, self.opened.network
         if calibration is not None:
             calibration.check(self.card, self.digest)
         self.calibration = calibration
         self.policy = None if policy is None else bind(policy, self.card, self.digest, calibration)
         self.coverage = self._covered(coverage)
         self.attributes = attributes or policy is not None
-        self._input = self._session.get_inputs()[0].name
         self._detect = functools.cache(self._load_detector)
 
     @classmethod
@@ -284,8 +293,7 @@ class Scorer:
 
     def _run(self, image: Image) -> float:
         pixels = np.ascontiguousarray(RESIZE[self.card.resize](image, self.card.input_size))[np.newaxis]
-        (scores,) = self._session.run(None, {self._input: pixels})
-        score = float(scores[0])
+        score = float(self.network(pixels)[0])
         if not math.isfinite(score):
             raise ModelError(
                 f"the model {self.card.name} {self.card.version} gives {score}, which is no score"
@@ -299,20 +307,39 @@ def default_model() -> Path:
 
 
 def available_cores() -> int:
-    """Cores this process may use: its affinity, and its cgroup's quota rounded up."""
+    """Cores this process may use: its affinity, and its cgroup's quota rounded up; at least one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, _cgroup_quota())))
 
 
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
-    """CPU quota in cores (cgroup v2, then v1); infinity where there is none."""
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """CPU quota in cores: the smallest of the groups around this process; infinity where there is none.
+
+    Of version 2 `own` says in which group that is; in a container it is the root. Of version 1 only the
+    root is looked at.
+    """
+    quotas = [_quota(root / "cpu" / "cpu.cfs_quota_us", root / "cpu" / "cpu.cfs_period_us")]
+    group = root / _own_group(own)
+    while group.is_relative_to(root):
+        quotas.append(_quota(group / "cpu.max"))
+        group = group.parent
+    return min(quotas)
+
+
+def _own_group(own: Path) -> str:
+    """Where in version 2's tree this process is, relative to its root; empty for the root and version 1."""
     try:
-        if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text().split()
-        else:
-            quota, period = (
-                (root / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
-            )
+        lines = own.read_text().splitlines()
+    except OSError:
+        return ""
+    place = next((line.removeprefix("0::").lstrip("/") for line in lines if line.startswith("0::")), "")
+    return "" if ".." in Path(place).parts else place  # a group outside of this container's view
+
+
+def _quota(*files: Path) -> float:
+    """Quota over period, which stand in `files` in this order, in cores."""
+    try:
+        quota, period = " ".join(file.read_text() for file in files).split()
         return math.inf if quota in ("max", "-1") else int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return math.inf

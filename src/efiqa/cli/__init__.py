@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from efiqa import __version__
+from efiqa.cli.bench import bench
 from efiqa.cli.calibrate import calibrate
 from efiqa.cli.drift import drift
 from efiqa.cli.evaluate import evaluate
@@ -16,6 +17,7 @@ from efiqa.cli.info import info
 from efiqa.cli.label import label
 from efiqa.cli.manifests import degrade, index
 from efiqa.cli.probe import probe
+from efiqa.cli.quantize import quantize
 from efiqa.cli.score import score
 from efiqa.cli.terminal import complain
 from efiqa.cli.threshold import threshold
@@ -29,7 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for verb in (score, info, index, degrade, label, evaluate, probe, calibrate, threshold, drift, train, export):
+for verb in (
+    *(score, info, index, degrade, label, evaluate, probe, calibrate, threshold, drift, train, export),
+    *(quantize, bench),
+):
     app.command()(verb)
 
 

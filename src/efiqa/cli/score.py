@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from efiqa import __version__
-from efiqa.cli.terminal import Model, Threads, Workers, plain, progress_bar, talk
+from efiqa.cli.terminal import Model, Precision, Runtime, Threads, Workers, plain, progress_bar, talk
 
 if TYPE_CHECKING:
     from efiqa.records import Prediction
@@ -90,6 +90,8 @@ def score(
     ] = False,
     threads: Threads = 1,
     workers: Workers = None,
+    runtime: Runtime = "auto",
+    precision: Precision = "fp32",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted job for the same output.")
     ] = False,
@@ -124,6 +126,8 @@ def score(
         coverage=DEFAULT_COVERAGE if intervals else None,
         policy=None if policy is None else read_policy(policy),
         attributes=attributes,
+        runtime=runtime,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
     )
     more = ["spread"] if scorer.views else []
     more += ["low", "high"] if scorer.coverage else []
@@ -162,6 +166,7 @@ def score(
                 "coverage": scorer.coverage,
                 "policy": _digest(scorer.policy),
                 "attributes": attributes or None,
+                "runtime": [scorer.opened.runtime, scorer.opened.precision],
                 "efiqa": __version__,
             }
             run_job(items, rows_of, output, job=job, resume=resume, more=more, done=done)
@@ -181,7 +186,9 @@ def score(
 
 
 def _say_limits(scorer: Scorer, faces: str) -> None:
-    """What a policy or interval cannot do here, though it was asked for."""
+    """What a runtime, policy or interval cannot do here, though it was asked for."""
+    if scorer.opened.fell_back:
+        talk.print(f"ONNX Runtime scores instead: {plain(scorer.opened.fell_back)}", soft_wrap=True)
     if scorer.policy and scorer.policy.coverage and scorer.coverage is None:
         talk.print(
             f"the policy {plain(scorer.policy.name)} reviews what is uncertain, but the model's card has no "
@@ -230,6 +237,7 @@ def _summary(counts: Counter[str], scorer: Scorer, output: Path | None) -> None:
     parts = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
     where = f" → {plain(str(output))}" if output else ""
     talk.print(
-        f"{sum(counts.values()):,} rows: {parts}; model {scorer.card.name} {scorer.card.version}{where}",
+        f"{sum(counts.values()):,} rows: {parts}; model {scorer.card.name} {scorer.card.version} "
+        f"({scorer.opened.runtime}, {scorer.opened.precision}){where}",
         highlight=False,
     )

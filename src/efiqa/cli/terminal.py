@@ -24,6 +24,13 @@ Model = Annotated[
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads inside one network run.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Pictures at a time; default: one per usable core.")]
+Runtime = Annotated[
+    str,
+    typer.Option(help="**onnxruntime**, **openvino**, or **auto**: OpenVINO where it is installed and can."),
+]
+Precision = Annotated[
+    str, typer.Option(help="**fp32**, or **bf16**: OpenVINO's, faster where the processor has it.")
+]
 Manifest = Annotated[Path, typer.Option("--output", "-o", help="The manifest to write, a .csv.")]
 Seed = Annotated[int, typer.Option(min=0, help="Another seed gives another draw.")]
 
