@@ -91,8 +91,7 @@ rows() {
         row "one-source-$seed" "L L L U1.pseudo" $plain
         row "no-self-training-$seed" "L L L U1.pseudo U2.by-teacher" $plain
     done
-    for seed in ${SWITCH_SEEDS-0}; do # more to learn with labels alone, other labels
-        row "labels-only-no-frozen-$seed" "L" $alone $imagenet --set model.frozen=0
+    for seed in ${SWITCH_SEEDS-0}; do # other labels
         row "no-confidence-$seed" "L L L U1.unweighted U2.unweighted" $full
         row "no-calibration-$seed" "L L L U1.raw U2.raw" $full
     done
