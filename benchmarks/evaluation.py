@@ -3,7 +3,7 @@
     python benchmarks/evaluation.py [--rows 1000000] [--scorers 1] [--pairs 1000000]
 
 Files are written first; then, with one thread, they are read and matched, every metric is measured and
-resampled, and report.json and report.md are written: that is one run of `efiqa evaluate`. After it groups are
+resampled, and the report is written, with its page: that is one run of `efiqa evaluate`. After it groups are
 compared, and error versus discard is measured over the pairs. Prints a Markdown table.
 """
 
@@ -80,7 +80,7 @@ def main() -> None:
             for table in tables
         ]
         found = timed("all metrics, 1,000 resamples", lambda: evaluate(rows, entrants))
-        timed("report.json, report.md", lambda: write_report(found, Path(text) / "report", page=False))
+        timed("report.json, report.md, report.html", lambda: write_report(found, Path(text) / "report"))
     evaluated = len(lines)
     group = [str(number % 10) for number in range(arguments.rows)]
     timed("groups: 10 of them", lambda: compare_groups(entrants[0].score, group))

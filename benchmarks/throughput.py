@@ -22,8 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
+from efiqa.bench import peak_memory, synthetic
 
 COMMON = """
 import sys, time
@@ -53,16 +52,6 @@ print(time.perf_counter() - started)
 """
 
 
-def write_pictures(folder: Path, count: int) -> None:
-    generator = np.random.default_rng(0)
-    for index in range(count):
-        coarse = generator.integers(0, 256, (24, 24, 3), dtype=np.uint8)
-        picture = PIL.Image.fromarray(coarse).resize((512, 512), PIL.Image.Resampling.BICUBIC)
-        grain = generator.normal(0, 6, (512, 512, 3))
-        pixels = np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8)
-        PIL.Image.fromarray(pixels).save(folder / f"{index:05d}.jpg", quality=90)
-
-
 def seconds(command: list[str]) -> float:
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
@@ -81,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text) / "pictures"
         folder.mkdir()
-        write_pictures(folder, arguments.images)
+        synthetic(folder, arguments.images)
         first = next(folder.iterdir())
         command = [sys.executable, "-m", "efiqa", "score", "--faces", "none", "-q"]
         command += ["--model", str(arguments.model)] if arguments.model else []
@@ -96,14 +85,7 @@ def main() -> None:
             imports.append(seconds([sys.executable, "-c", "import efiqa"]) - bare)
         ratios = [a / b for a, b in zip(ours, common, strict=True)]
         whole = [*command, str(folder), "-o", f"{text}/memory.csv"]
-        script = (
-            f"import subprocess, resource; subprocess.run({whole!r}, check=True); "
-            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        )
-        peak = int(
-            subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
-        )
-    unit = 1024**2 if sys.platform == "darwin" else 1024
+        peak = peak_memory(whole)
     print("| | median | min | max |")
     print("|---|---|---|---|")
     for name, values, digits in (
@@ -115,7 +97,8 @@ def main() -> None:
     ):
         numbers = (statistics.median(values), min(values), max(values))
         print(f"| {name} | {' | '.join(f'{number:.{digits}f}' for number in numbers)} |")
-    print(f"\npeak memory of efiqa score: {peak / unit:.0f} MB")
+    if peak is not None:
+        print(f"\npeak memory of efiqa score: {peak:.0f} MB")
     print(f"{arguments.images} pictures, {arguments.rounds} rounds")
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import efiqa as package
-from efiqa.cli import main
+from efiqa.cli import app, main
 from efiqa.metrics import Logistic
 from efiqa.records import (
     COLUMNS,
@@ -33,7 +33,7 @@ from efiqa.scorer import Scorer
 Grey = Callable[..., Path]
 VERBS = [
     *("score", "info", "index", "degrade", "label", "evaluate", "probe", "calibrate", "threshold", "drift"),
-    *("train", "export"),
+    *("train", "export", "quantize", "bench"),
 ]
 
 
@@ -366,6 +366,16 @@ def test_help_names_every_verb_and_no_argument_is_help(run: Run):
         assert all(verb in shown for verb in VERBS)
         assert "Traceback" not in shown
         assert not shown.startswith("error:")
+
+
+def test_the_document_of_the_command_names_every_verb():
+    document = (Path(__file__).parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(\w+)` \|", document, re.MULTILINE)
+    assert (
+        sorted(named)
+        == sorted(VERBS)
+        == sorted(each.callback.__name__ for each in app.registered_commands if each.callback)
+    )
 
 
 def test_version_is_printed(run: Run):

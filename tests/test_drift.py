@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
+import efiqa
 from efiqa.drift import difference_interval, drift, kolmogorov_smirnov, psi, wilson
 from efiqa.errors import InvalidArgument
-from efiqa.records import Prediction, write_predictions
+from efiqa.policy import Policy, write_policy
+from efiqa.records import Prediction, read_predictions, write_predictions
+from efiqa.scorer import Scorer
 
 Command = Callable[..., Any]
 
@@ -98,6 +101,23 @@ def test_false_alarms_are_rare():
     assert sum(alarms) <= 16  # 5 % of thresholds and 1 % of distributions are beyond chance by chance
 
 
+def test_rows_without_a_score_are_compared_as_the_share_below_the_threshold_is():
+    scores = normal(1000, 5)
+    few = drift(scores, scores, failed=(30, 10))
+    assert few.failed.difference_interval == difference_interval(30, 1030, 10, 1010)
+    assert (few.drifted, few.failed.now, few.failed.then) == (False, 30 / 1030, 10 / 1010)
+    many = drift(scores, scores, failed=(60, 10))
+    assert (many.drifted, many.change) == (True, "none")
+    chance = drift(scores[:100], scores[:150], failed=(4, 1))
+    assert not chance.drifted  # 3.8 % after 0.7 %, but of 104 and 151 rows
+
+
+def test_fewer_rows_without_a_score_are_drift_too():
+    found = drift(normal(1000, 5), normal(1000, 5), failed=(10, 300))
+    assert found.drifted
+    assert found.verdict.startswith("fewer rows have no score, 1.0% after 23.1%")
+
+
 def test_a_large_sample_does_not_make_a_small_change_a_drift():
     found = drift(normal(50_000, 7, 0.1), normal(50_000, 8))
     assert found.p < 1e-6
@@ -171,8 +191,50 @@ def test_the_exit_code_and_the_json_say_whether_it_holds(command: Command, table
     assert (drifted.code, "drifted: scores are distributed very differently" in drifted.err) == (1, True)
     found = json.loads(Path("drifted.json").read_text())
     assert (found["drifted"], found["change"], found["n"], found["below"]) == (True, "large", 500, None)
-    assert found["failed"] == {"reference": 1 / 501, "new": 1 / 501}
+    assert (found["failed"]["then"], found["failed"]["now"], found["on"]) == (1 / 501, 1 / 501, "score")
     assert json.loads(Path("holds.json").read_text())["drifted"] is False
+
+
+def test_more_rows_without_a_score_are_drift_though_the_scores_are_as_before(command: Command, tables: Path):
+    failing = [Prediction(f"dark/{number}.jpg", status="no_face") for number in range(60)]
+    write_predictions(Path("blind.csv"), [*read_predictions(Path("b.csv")), *failing])
+    found = command("drift", "blind.csv", "--reference", "a.csv")
+    assert found.code == 1
+    assert "drifted: more rows have no score, 10.9% after 0.2%; scores are distributed as before" in found.err
+    assert command("drift", "blind.csv", "--reference", "a.csv", "--tolerance", "0.2").code == 0
+
+
+def of_student(path: Path, seed: int) -> Path:
+    """Predictions whose quality is what the embedded student gives their score."""
+    population = Scorer().card.population
+    assert population is not None
+    scores = np.random.default_rng(seed).normal(0.6, 0.1, 300).round(5).tolist()
+    rows = [
+        Prediction(f"{number}.jpg", score=score, quality=round(population.percentile(score), 1))
+        for number, score in enumerate(scores)
+    ]
+    write_predictions(path, rows)
+    return path
+
+
+def test_a_policy_of_another_model_is_refused(command: Command, tables: Path):
+    of_student(Path("s.csv"), 0)
+    of_student(Path("t.csv"), 1)
+    student = Scorer()
+    write_policy(Path("own.toml"), Policy("own", student.card.source, student.digest, "score", 0.3, 0.3))
+    write_policy(Path("p.toml"), Policy("strange", "other@1", "0123456789ab", "score", 0.3, 0.3))
+    own = command("drift", "s.csv", "--reference", "t.csv", "--policy", "own.toml")
+    assert (own.code, "-m MODEL" in own.err) == (0, False)
+    others = command("drift", "a.csv", "--reference", "b.csv", "--policy", "own.toml")
+    assert others.code == 2
+    assert f"the predictions are not of {student.card.source}" in others.err
+    unknown = command("drift", "a.csv", "--reference", "b.csv", "--policy", "p.toml")
+    assert unknown.code == 0
+    assert "the policy is of other@1; whether the predictions are too, -m MODEL checks" in unknown.err
+    model = Path(efiqa.__file__).parent / "models" / "student.onnx"
+    refused = command("drift", "s.csv", "--reference", "t.csv", "--policy", "p.toml", "-m", model)
+    assert refused.code == 2
+    assert "the policy strange is of other@1" in refused.err
 
 
 def test_tables_of_two_models_are_refused(command: Command, tables: Path):
@@ -191,13 +253,16 @@ def test_tables_of_two_models_are_refused(command: Command, tables: Path):
         (["few.csv", "--reference", "a.csv"], "at least 100 new scores are needed, but got 3"),
         (["a.csv", "--reference", "b.csv", "--tolerance", "2"], "tolerance"),
         (["empty.csv", "--reference", "a.csv"], "no row of empty.csv has a score"),
+        (["none.csv", "--reference", "a.csv"], "no row of none.csv has a score"),
+        (["a.csv", "--reference", "b.csv", "-m", "gone.onnx"], "gone.onnx"),
         (["a.csv", "--reference", "b.csv", "--policy", ""], "there is no policy ''"),
-        (["a.csv", "--reference", "b.csv", "-o", "folder"], "folder cannot be written"),
+        (["a.csv", "--reference", "b.csv", "-o", "folder"], "folder is a folder"),
     ],
 )
 def test_mistakes_are_sentences(command: Command, tables: Path, arguments: list[str], message: str):
     predictions(Path("few.csv"), np.array([0.1, 0.2, 0.3]))
     Path("empty.csv").write_bytes(b"")
+    Path("none.csv").write_text("image,status\na.jpg,no_face\n")
     Path("folder").mkdir()
     result = command("drift", *arguments)
     assert (result.code, result.out) == (2, "")

@@ -136,17 +136,26 @@ def test_nan_is_a_picture_without_a_score_and_a_repeated_row_counts_once(tmp_pat
     ("content", "reason"),
     [
         ("image,score\na.jpg,0.5\na.jpg,0.6\n", "line 3: a.jpg has another score already, 0.5"),
-        ("image,score\na.jpg,good\n", "line 2: score must be a number, or empty.*'good'"),
+        ("image,score\na.jpg,good\n", "line 2: score must be a number.*'good'"),
         ("image,score\n,0.5\n", "line 2: no value in column 'image'"),
         ("image,score\n", "holds no scores"),
         ("picture,score\na.jpg,0.5\n", "no column is known that names the pictures"),
         ("image,width\na.jpg,5\n", "no column is known that is the score"),
         ("image;score\na.jpg;5;6\n", "line 2: not as many cells"),
+        ("image;score\na.jpg;0,5\n", "line 2: score must be a number, but got '0,5'"),
+        ("image,face,score\na.jpg,1.5,0.5\n", "line 2: face must be a whole number.*1.5"),
+        ("", "is empty"),
     ],
 )
 def test_a_bad_table_is_an_error_with_its_line(tmp_path: Path, content: str, reason: str):
     with pytest.raises(RecordError, match=reason):
         read_scores(text(tmp_path / "s.csv", content), name="s")
+
+
+def test_true_is_no_score(tmp_path: Path):
+    path = text(tmp_path / "s.jsonl", '{"image": "a.jpg", "score": true}\n')
+    with pytest.raises(RecordError, match="line 1: score must be a number, but got True"):
+        read_scores(path, name="s")
 
 
 def test_a_column_that_is_not_there_is_an_error_that_lists_those_that_are(tmp_path: Path):
@@ -492,6 +501,12 @@ def test_what_is_impossible_is_a_sentence_and_exit_code_2(
     assert not (world / "out").exists()
 
 
+def test_a_folder_that_cannot_be_is_an_error_before_the_work(world: Path, run):
+    result = run("m.csv", "gone.csv", "--no-html", "-o", "m.csv")
+    assert (result.code, result.out) == (2, "")
+    assert "m.csv/report.json cannot be written" in " ".join(result.err.split())
+
+
 def test_an_impossible_part_is_a_note_beside_the_possible_ones(world: Path, run):
     result = run(
         *("m.csv", "good.csv", "--pairs", "pairs.csv", "--fmr", "1e-6", "--no-html", "-o", "out"),
@@ -579,6 +594,8 @@ NO_PROBES = [
     ({"faces": float("inf")}, "must be finite", "an infinite number of faces"),
     ({"ladders": [{"kind": "x", "means": [1, 1, 1], "violations": [0, 2]}]}, "shares in 0–1", "no share"),
     ({"ladders": 3}, "built otherwise", "a number as ladders"),
+    ("[" * 100_000, "built otherwise", "JSON without an end"),
+    ({"faces": 10**400}, "built otherwise", "a number that no float holds"),
 ]
 
 

@@ -246,7 +246,8 @@ UNRECOGNISED = [
         "mean",
         "rated twice, by another name",
     ),
-    ("", {}, "line 1: expected names of columns", "", "an empty file"),
+    ("", {}, "is empty, so it holds no rows", "first line", "an empty file"),
+    ("\n", {}, "line 1: expected names of columns", "", "an empty line"),
     ("image,mos\n", {}, "holds no rows", "", "only a header"),
 ]
 

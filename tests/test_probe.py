@@ -207,22 +207,13 @@ def test_a_plot_that_cannot_be_made_is_an_error_before_the_work(
 # The command
 
 
-def test_numbers_are_printed_though_their_file_cannot_be_written(efiqa: Run, tmp_path: Path):
+def test_a_file_that_cannot_be_written_is_an_error_before_the_work(efiqa: Run, tmp_path: Path):
     write_manifest(tmp_path / "manifest.csv", rows_of(tmp_path, 1))
-    words = [
-        "probe",
-        tmp_path / "manifest.csv",
-        "--baseline",
-        "laplacian",
-        "--kinds",
-        "blur,blur",
-        "-o",
-        tmp_path,
-    ]
-    result = efiqa(*words)
-    assert result.returncode == 2
-    assert b"cannot be written" in result.stderr
-    assert result.stdout.count(b"| blur |") == 1
+    words = ["probe", tmp_path / "manifest.csv", "--baseline", "laplacian", "--kinds", "blur,blur"]
+    result = efiqa(*words, "-o", tmp_path)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert b"is a folder" in result.stderr
+    assert efiqa(*words).stdout.count(b"| blur |") == 1  # named twice, probed once
 
 
 def test_the_command_probes_a_model_and_baselines_side_by_side(efiqa: Run, model: Path, tmp_path: Path):

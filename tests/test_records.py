@@ -27,7 +27,7 @@ from efiqa.records import (
     write_manifest,
     write_predictions,
 )
-from efiqa.tables import FORMATS, Files, atomic, check_writable, printable, read_table
+from efiqa.tables import FORMATS, Files, atomic, check_place, check_writable, printable, read_table
 
 AWKWARD_NAMES = [
     "plain.jpg",
@@ -241,6 +241,15 @@ BAD_MANIFESTS = [
         "the same square twice",
     ),
     ("m.csv", "\n\nimage\na\n", "line 3: not as many cells", "an empty header"),
+    ("m.jsonl", '{"image": ' + "[" * 100_000, "line 1: not JSON .nested too deeply", "JSON without an end"),
+    ("m.jsonl", '{"image": "a", "score": 1' + "0" * 400 + "}\n", "line 1: score must be", "a huge number"),
+    (
+        "m.csv",
+        "image;score\na;0,5\n",
+        "line 1: expected cells separated by commas, but got 'image;score'",
+        "semicolons",
+    ),
+    ("m.csv", "image\tscore\na\t0.5\n", "line 1: expected cells separated by commas", "tabs"),
     ("m.csv", 'image,split\n"two\nlines",train\n\nb,held\n', "line 5: split", "lines are the file's"),
 ]
 
@@ -331,8 +340,44 @@ def test_a_picture_is_the_same_however_its_manifest_is_named(tmp_path: Path, mon
 
 def test_bytes_that_are_not_utf8_in_a_table_are_an_error(tmp_path: Path):
     (tmp_path / "m.csv").write_bytes(b"image\nlatin-\xff.jpg\n")
-    with pytest.raises(RecordError, match="utf-8"):
+    with pytest.raises(RecordError, match="is not UTF-8: byte 0xff") as caught:
         read_manifest(tmp_path / "m.csv")
+    assert "as UTF-8" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("image,score\na,0,5\n", "line 2: not as many cells", "decimal point"),
+        ('image,score\na,"0,5"\n', "line 2: score must be a number, but got '0,5'", "decimal point"),
+        ("image;score\na;0,5\n", "line 1: expected cells separated", "commas between the cells"),
+        ("", "m.csv holds no rows", "first line"),
+    ],
+)
+def test_what_spreadsheets_make_of_a_table_is_an_error_with_help(
+    tmp_path: Path, text: str, message: str, hint: str
+):
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(RecordError, match=message) as caught:
+        read_manifest(tmp_path / "m.csv")
+    assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("face", ["1.5", "-1", "first"])
+def test_a_face_that_is_no_whole_number_is_an_error(tmp_path: Path, face: str):
+    (tmp_path / "p.csv").write_text(f"image,face,score\na.jpg,0.0,0.5\nb.jpg,{face},0.5\n")
+    with pytest.raises(RecordError, match=f"line 3: face must be a .*number.*'{face}'"):
+        list(read_predictions(tmp_path / "p.csv"))
+
+
+def test_a_place_to_write_is_tried_without_a_trace(tmp_path: Path):
+    check_place(tmp_path / "new" / "folder" / "report.json")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/report\.json cannot be written"):
+        check_place(tmp_path / "file" / "report.json")
+    with pytest.raises(OutputError, match="is a folder"):
+        check_place(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["gone.csv", "gone.jsonl", "gone.parquet", "folder.csv"])

@@ -203,7 +203,7 @@ def test_labels_are_read(tmp_path: Path, text: str, acceptable: float | None, ex
         ("image,label\na.jpg,\n", None, "line 2: no value in column 'label'"),
         ("image,label\n,accept\n", None, "line 2: no value in column 'image'"),
         ("image,mos\na.jpg,good\n", 0.5, "line 2: mos must be a number"),
-        ("image,mos\na.jpg,nan\n", 0.5, "line 2: mos must be a finite number"),
+        ("image,mos\na.jpg,nan\n", 0.5, "line 2: mos must be finite"),
         ("image,mos\na.jpg,0.5\n", None, "there is no column label or decision"),
         ("image,label\na.jpg,accept\n", 0.5, "there is no column mapped_score or score"),
         ("picture,label\na.jpg,accept\n", None, "there is no column of pictures"),

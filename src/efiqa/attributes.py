@@ -128,7 +128,7 @@ def sharpness(plane: Plane, edges: Plane) -> float | None:
     blur, 50 is b = √(FINE · COARSE), 1.1 % of the face. None without edges. Source: the ratio of gradients of
     Zhuo & Sim, "Defocus map estimation from a single image", Pattern Recognition 44, 2011, as energies.
     """
-    weakest, strongest = np.quantile(edges, [0.4, 0.8])
+    weakest, strongest = _quantiles(edges, 0.4, 0.8)
     strong, weak = edges >= strongest, edges <= weakest
     coarse = float(edges[strong].mean() - edges[weak].mean())
     if coarse < NO_EDGES:
@@ -143,7 +143,7 @@ def darkness(plane: Plane) -> float:
 
     In the right light the brightest twentieth of a face is bright in dark skin too; the mean is not.
     """
-    return _scaled(float(np.quantile(plane, 0.95)), 30, 120)
+    return _scaled(_quantiles(plane, 0.95)[0], 30, 120)
 
 
 def brightness(part: Image) -> float:
@@ -182,7 +182,7 @@ def grain(plane: Plane, edges: Plane) -> float:
     wide = np.pad(plane, 1, "reflect")
     second = wide[:-2] - 2 * wide[1:-1] + wide[2:]
     response = _halved(np.abs(second[:, :-2] - 2 * second[:, 1:-1] + second[:, 2:]))
-    sigma = math.sqrt(math.pi / 2) / 6 * float(response[edges <= np.median(edges)].mean())
+    sigma = math.sqrt(math.pi / 2) / 6 * float(response[edges <= _quantiles(edges, 0.5)[0]].mean())
     return _scaled(math.log(max(sigma, 0.1)), math.log(16), 0)
 
 
@@ -208,7 +208,11 @@ def blocks(square: Image) -> float:
 def _grid_step(plane: Plane) -> float:
     across = np.abs(np.diff(plane, axis=1)).mean(axis=0)
     steps = across[1:-1] - (across[:-2] + across[2:]) / 2
-    places = [float(np.median(steps[first::8])) for first in range(8)]
+    # Column k holds every eighth step from k on, rising; the last row may be of fewer, and infinity fills it.
+    rising = np.sort(np.pad(steps, (0, -steps.size % 8), constant_values=np.inf).reshape(-1, 8), axis=0)
+    count = (steps.size + 7 - np.arange(8)) // 8
+    middle = (rising[(count - 1) // 2, np.arange(8)] + rising[count // 2, np.arange(8)]) / 2
+    places: list[float] = middle.tolist()
     best = int(np.argmax(places))
     return places[best] + max(0.0, places[(best + 4) % 8])
 
@@ -269,6 +273,19 @@ def _scaled(value: float, worst: float, best: float) -> float:
     return 100 * min(max((value - worst) / (best - worst), 0.0), 1.0)
 
 
+def _quantiles(values: Plane, *shares: float) -> list[float]:
+    """What numpy.quantile gives, in a third of the time."""
+    places = [share * (values.size - 1) for share in shares]
+    lower = [math.floor(place) for place in places]
+    sorted_there = np.partition(values, [*lower, *(min(place + 1, values.size - 1) for place in lower)], None)
+    return [
+        float(
+            sorted_there[at] + (sorted_there[min(at + 1, values.size - 1)] - sorted_there[at]) * (place - at)
+        )
+        for at, place in zip(lower, places, strict=True)
+    ]
+
+
 def coarse_gradient(plane: Plane) -> Plane:
     """Squared Gaussian gradient of σ COARSE, of the halved picture, whose 2 × 2 boxes have σ² = 1/4 of it."""
     return _gradient(_halved(plane), math.sqrt((COARSE**2 - 0.25) / 4)) * np.float32(0.25)
@@ -296,5 +313,10 @@ def _gradient(plane: Plane, sigma: float) -> Plane:
 def _along(plane: Plane, kernel: NDArray[np.float64]) -> Plane:
     """Correlation of each column with the kernel, where that lies inside whole."""
     length = plane.shape[0] - kernel.size + 1
-    weights: Plane = kernel.astype(np.float32)
-    return np.asarray(sum(weight * plane[at : at + length] for at, weight in enumerate(weights)))
+    first, *weights = kernel.astype(np.float32)
+    total = first * plane[:length]
+    part = np.empty_like(total)
+    for at, weight in enumerate(weights, 1):
+        np.multiply(plane[at : at + length], weight, out=part)
+        total += part
+    return np.asarray(total)

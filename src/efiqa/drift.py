@@ -92,10 +92,9 @@ def difference_interval(now: int, n: int, then: int, m: int) -> tuple[float, flo
 
 
 @dataclass(frozen=True, slots=True)
-class Below:
-    """Share of scores below a threshold, then and now, and the difference, each with its 95 % interval."""
+class Share:
+    """A share of the reference and of what is new, and the difference, each with its 95 % interval."""
 
-    threshold: float
     then: float
     then_interval: tuple[float, float]
     now: float
@@ -103,10 +102,31 @@ class Below:
     difference: float
     difference_interval: tuple[float, float]
 
+    def moved(self, tolerance: float) -> bool:
+        """By more than `tolerance`, and by more than chance: the interval of the difference is without 0."""
+        low, high = self.difference_interval
+        return abs(self.difference) > tolerance and not low <= 0 <= high
+
+
+def share(now: int, n: int, then: int, m: int) -> Share:
+    """The shares now / n and then / m."""
+    return Share(
+        then / m,
+        wilson(then, m),
+        now / n,
+        wilson(now, n),
+        now / n - then / m,
+        difference_interval(now, n, then, m),
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What was found in `n` new scores against `reference_n`; `drifted` with the reason in `verdict`."""
+    """What was found in `n` new scores against `reference_n`; `drifted` with the reason in `verdict`.
+
+    `below` is the share of scores below `threshold`, if there is one, and `failed` that of rows without a
+    score.
+    """
 
     n: int
     reference_n: int
@@ -114,21 +134,30 @@ class Drift:
     ks: float
     p: float
     change: Literal["none", "moderate", "large"]
-    below: Below | None
+    threshold: float | None
+    below: Share | None
+    failed: Share
     drifted: bool
     verdict: str
 
 
 def drift(
-    new: ArrayLike, reference: ArrayLike, *, threshold: float | None = None, tolerance: float = 0.02
+    new: ArrayLike,
+    reference: ArrayLike,
+    *,
+    threshold: float | None = None,
+    failed: tuple[int, int] = (0, 0),
+    tolerance: float = 0.02,
 ) -> Drift:
-    """Compare two samples of scores, (n,) and (m,); see Drift.
+    """Compare two samples of scores, (n,) and (m,), and how many rows beside them have none; see Drift.
 
     Scores have drifted where chance does not explain it (Kolmogorov–Smirnov p < 0.01) and it is not small
     either (PSI of 0.1 or more): with many scores every difference is beyond chance, with few a PSI of 0.1
     is chance. A threshold no longer holds where the share below it has moved by more than `tolerance` and
-    by more than chance (95 % interval of the difference without 0). Either counts as drift: a threshold
-    that was found for an error rate rests on what lies above it too.
+    by more than chance (95 % interval of the difference without 0). Any of it counts as drift: a threshold
+    that was found for an error rate rests on what lies above it too. The share of rows without a score,
+    `failed` (new, reference) being their numbers, is held to the same rule as that below the threshold, for
+    both are faces that are rejected; PSI and its limits are about bins of scores, which they do not have.
 
     Raises InvalidArgument for fewer than 100 scores in either, NaN, or a reference of equal scores only.
     """
@@ -145,36 +174,36 @@ def drift(
     change: Literal["none", "moderate", "large"] = "none"
     if beyond_chance and index >= MODERATE:
         change = "large" if index >= LARGE else "moderate"
+    without = share(failed[0], n.size + failed[0], failed[1], r.size + failed[1])
+    below, said = None, []
+    drifted = change != "none" or without.moved(tolerance)
+    if threshold is not None:
+        below = share(int((n < threshold).sum()), n.size, int((r < threshold).sum()), r.size)
+        moved = below.moved(tolerance)
+        drifted |= moved
+        now, then = f"{below.now:.1%}", f"{below.then:.1%}"
+        said.append(
+            f"the threshold no longer holds: {_more(below)} are below it, {now} after {then}"
+            if moved
+            else f"the threshold holds: {now} are below it, {then} before"
+        )
+    if without.moved(tolerance):
+        said.append(f"{_more(without)} rows have no score, {without.now:.1%} after {without.then:.1%}")
     words = {
         "none": "scores are distributed as before"
         if not beyond_chance
         else "scores are distributed a little differently, by less than a PSI of 0.1",
         "moderate": "scores are distributed differently",
         "large": "scores are distributed very differently",
-    }[change]
-    if threshold is None:
-        return Drift(n.size, r.size, index, distance, p, change, None, change != "none", words)
-    now, then = int((n < threshold).sum()), int((r < threshold).sum())
-    low, high = difference_interval(now, n.size, then, r.size)
-    below = Below(
-        threshold,
-        then / r.size,
-        wilson(then, r.size),
-        now / n.size,
-        wilson(now, n.size),
-        now / n.size - then / r.size,
-        (low, high),
-    )
-    moved = abs(below.difference) > tolerance and not low <= 0 <= high
-    direction = "more" if below.difference > 0 else "fewer"
-    holds = (
-        f"the threshold no longer holds: {direction} are below it, {below.now:.1%} after {below.then:.1%}"
-        if moved
-        else f"the threshold holds: {below.now:.1%} are below it, {below.then:.1%} before"
-    )
+    }
+    said.append(words[change])
     return Drift(
-        n.size, r.size, index, distance, p, change, below, moved or change != "none", f"{holds}; {words}"
+        n.size, r.size, index, distance, p, change, threshold, below, without, drifted, "; ".join(said)
     )
+
+
+def _more(found: Share) -> str:
+    return "more" if found.difference > 0 else "fewer"
 
 
 def _checked(values: ArrayLike, what: str) -> Vector:

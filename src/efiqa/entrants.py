@@ -10,14 +10,12 @@ import numpy as np
 
 from efiqa.errors import ImageError, RecordError
 from efiqa.image import Image
+from efiqa.matching import LARGEST_SCORE
 from efiqa.metrics import Vector
 from efiqa.pictures import MAX_MISSING, Pictures
 from efiqa.records import Row
 from efiqa.scores import Scores
 from efiqa.sources import load_row
-
-LARGEST_SCORE = 1e100
-"""Squares of larger scores than this are infinite."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

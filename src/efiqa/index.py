@@ -13,7 +13,7 @@ from pathlib import Path
 from efiqa.errors import InvalidArgument, RecordError
 from efiqa.records import SPLITS, Row
 from efiqa.sources import SUFFIXES, pictures_in
-from efiqa.tables import column_names, read_places, table_format
+from efiqa.tables import SEPARATED, column_names, number, read_places, table_format
 
 IMAGE_COLUMNS = ("image", "image_name", "img_name", "filename", "file_name", "path", "name")
 """What data sets call the column of a picture's name, in any case; the first that a table has is meant."""
@@ -111,10 +111,7 @@ def index_table(
         value = None
         if columns.score:
             cell, rating = cells[columns.score], columns.called(columns.score)
-            try:
-                value = (float(cell) - low) / (high - low)
-            except (TypeError, ValueError) as error:
-                raise RecordError(f"{where}: {rating} must be a number, but got {cell!r}") from error
+            value = (number(cell, rating, where, finite=False) - low) / (high - low)
             if not 0 <= value <= 1:
                 raise RecordError(
                     f"{where}: {rating} must be in {low:g}–{high:g}, but got {cell}",
@@ -167,10 +164,9 @@ def _recognise(table: Path, image: str | None, score: str | None, group: str | N
         raise RecordError(
             f"{where}: expected names of columns, or a picture's name and rating, but got nothing"
         )
-    if (bare or len(first) == 1) and re.search(r"[;\t]", first[0]):
+    if bare and re.search(r"[;\t]", first[0]):  # with commas of numbers, so that it has two cells
         raise RecordError(
-            f"{where}: expected cells separated by commas, but got {first[0]!r}",
-            hint="save the table as CSV with commas",
+            f"{where}: expected cells separated by commas, but got {first[0]!r}", hint=SEPARATED
         )
     if bare:
         names = tuple(str(number) for number in range(1, len(first) + 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from efiqa.errors import InvalidArgument, RecordError
 from efiqa.index import IMAGE_COLUMNS, SCORE_COLUMNS
-from efiqa.tables import column_names, read_places
+from efiqa.tables import column_names, number, read_places
 
 LABEL_COLUMNS = ("label", "decision", "accept", "accepted")
 """What tables call the column of accept and reject, in any case; the first that a table has is meant."""
@@ -66,15 +66,7 @@ def read_labels(path: Path, *, acceptable: float | None = None) -> dict[str, boo
                 raise RecordError(f"{where}: {column} must be accept or reject, but got {value!r}")
             labels[name] = label
             continue
-        try:
-            rating = float(value)
-        except (TypeError, ValueError) as error:
-            raise RecordError(f"{where}: {column} must be a number, but got {value!r}") from error
-        if isinstance(value, bool):  # what JSON and Parquet call true is 1.0 to float
-            raise RecordError(f"{where}: {column} must be a number, but got {value!r}")
-        if not math.isfinite(rating):
-            raise RecordError(f"{where}: {column} must be a finite number, but got {value!r}")
-        labels[name] = rating >= acceptable
+        labels[name] = number(value, column, where) >= acceptable
     if not labels:
         raise RecordError(f"{path} holds no labels")
     return labels

@@ -39,11 +39,11 @@ def _read(path: Path) -> list[Probe]:
             raise ValueError("it has no scorers")
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         wrong = str(error)
         if isinstance(error, KeyError):
             wrong = f"{error} is missing"
-        elif isinstance(error, TypeError):  # which would speak of Python
+        elif isinstance(error, TypeError | RecursionError | OverflowError):  # which would speak of Python
             wrong = "it is built otherwise"
         raise RecordError(
             f"{path} is no output of efiqa probe: {wrong}",

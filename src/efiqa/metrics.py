@@ -82,17 +82,19 @@ def krcc(prediction: ArrayLike, target: ArrayLike) -> float:
     for values in (p, t):
         if values.min() == values.max():
             raise InvalidArgument("constant values have no correlation")
-    first, second = (np.unique(values, return_inverse=True)[1].astype(np.int64) for values in (p, t))
-    order = np.lexsort((second, first))  # equal predictions stand in the order of their targets: no inversion
-    pairs, tied_p, tied_t = math.comb(p.size, 2), _tied(first), _tied(second)
-    tied_both = _tied(first * p.size + second)
-    agreeing = pairs - tied_p - tied_t + tied_both - 2 * _inversions(second[order])
+    (first, first_count), (second, second_count) = (
+        np.unique(values, return_inverse=True, return_counts=True)[1:] for values in (p, t)
+    )
+    # Equal predictions stand in the order of their targets, so there is no inversion among them.
+    both = np.sort(first.astype(np.int64) * second_count.size + second)
+    pairs, tied_p, tied_t = math.comb(p.size, 2), _tied(first_count), _tied(second_count)
+    tied_both = _tied(np.diff(np.flatnonzero(np.diff(both, prepend=-1, append=-1))))
+    agreeing = pairs - tied_p - tied_t + tied_both - 2 * _inversions(both % second_count.size)
     return float(np.clip(agreeing / math.sqrt(pairs - tied_p) / math.sqrt(pairs - tied_t), -1, 1))
 
 
-def _tied(values: NDArray[np.int64]) -> int:
-    """Number of pairs (i < j) with equal values."""
-    count = np.unique(values, return_counts=True)[1]
+def _tied(count: NDArray[np.int64]) -> int:
+    """Number of pairs (i < j) with equal values, of which there are so many each."""
     return int((count * (count - 1) // 2).sum())
 
 
@@ -103,14 +105,17 @@ def _inversions(values: NDArray[np.int64]) -> int:
     bit, among equal higher bits and in the order of i, the ones before each zero are counted.
     """
     total = 0
-    for bit in reversed(range(int(values.max()).bit_length())):
+    bits = int(values.max()).bit_length()
+    for bit in reversed(range(bits)):
         one = values >> bit & 1
         ones_before = np.cumsum(one) - one
         prefix = values >> (bit + 1)
         start = np.flatnonzero(np.concatenate(([True], prefix[1:] != prefix[:-1])))
         in_group = ones_before - np.repeat(ones_before[start], np.diff(start, append=values.size))
         total += int(in_group[one == 0].sum())
-        values = values[np.argsort(values >> bit, kind="stable")]
+        # Numpy sorts what has 16 bits by counting, which takes a fraction of the time.
+        higher = (values >> bit).astype(np.uint16 if bits - bit <= 16 else np.int64)
+        values = values[np.argsort(higher, kind="stable")]
     return total
 
 

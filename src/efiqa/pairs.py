@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from efiqa.errors import RecordError
 from efiqa.metrics import Vector
-from efiqa.tables import column_names, read_places
+from efiqa.tables import column_names, number, read_places
 
 PAIR_COLUMNS = ("image_a", "image_b", "genuine", "similarity")
 _GENUINE = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
@@ -59,17 +58,10 @@ def read_pairs(path: Path) -> Pairs:
         same = _GENUINE.get(str(cells["genuine"]).strip().lower())
         if same is None:
             raise RecordError(f"{where}: genuine must be 1 or 0, but got {cells['genuine']!r}")
-        try:
-            number = float(cells["similarity"])
-        except (TypeError, ValueError) as error:
-            raise RecordError(
-                f"{where}: similarity must be a number, but got {cells['similarity']!r}"
-            ) from error
-        if not math.isfinite(number):
-            raise RecordError(f"{where}: similarity must be finite, but got {cells['similarity']!r}")
-        earlier = seen.setdefault((min(a, b), max(a, b)), (same, number, where))
+        alike = number(cells["similarity"], "similarity", where)
+        earlier = seen.setdefault((min(a, b), max(a, b)), (same, alike, where))
         if earlier[2] != where:
-            if earlier[:2] != (same, number):
+            if earlier[:2] != (same, alike):
                 raise RecordError(
                     f"{where}: {a} and {b} are a pair already, with other numbers, in {earlier[2]}",
                     hint="each pair of pictures counts once; leave one of the two lines out",
@@ -79,7 +71,7 @@ def read_pairs(path: Path) -> Pairs:
         first.append(a)
         second.append(b)
         genuine.append(same)
-        similarity.append(number)
+        similarity.append(alike)
     if not first:
         raise RecordError(f"{path} holds no pairs")
     return Pairs(first, second, np.array(genuine), np.array(similarity), repeated)

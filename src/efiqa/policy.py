@@ -16,7 +16,7 @@ from efiqa.card import ModelCard
 from efiqa.errors import InvalidArgument, ModelError, RecordError
 from efiqa.records import ATTRIBUTES, Prediction
 from efiqa.settings import from_table, read_toml, to_toml
-from efiqa.tables import atomic, printable
+from efiqa.tables import atomic, check_place, printable
 
 Measure = Literal["score", "quality"]
 
@@ -95,12 +95,18 @@ def read_policy(source: str | Path) -> Policy:
     return policy
 
 
-def write_policy(path: Path, policy: Policy) -> None:
-    """Write it as TOML; atomic. Raises RecordError for another ending than .toml, which read_policy needs."""
-    if path.suffix != ".toml":
+def check_policy_place(path: Path) -> None:
+    """Raise now what write_policy would later: OutputError, RecordError for another ending than .toml."""
+    if path.suffix != ".toml":  # which read_policy needs
         raise RecordError(
             f"{printable(path)}: a policy is written as .toml, but got {path.suffix!r}", hint="-o policy.toml"
         )
+    check_place(path)
+
+
+def write_policy(path: Path, policy: Policy) -> None:
+    """Write it as TOML; atomic. Raises as check_policy_place does."""
+    check_policy_place(path)
     with atomic(path) as file:
         file.write(to_toml({name: value for name, value in asdict(policy).items() if value != ""}))
 

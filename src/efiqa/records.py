@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, make_dataclass, replace
@@ -17,10 +17,12 @@ from efiqa.tables import (
     atomic,
     csv_line,
     json_line,
+    number,
     printable,
     read_places,
     table_format,
     uncollected,
+    whole,
     write_table,
 )
 
@@ -120,16 +122,10 @@ def _values(kinds: Mapping[str, type], cells: dict[str, Any], where: str) -> dic
             continue
         if kind is str:
             values[name] = str(value)
-            continue
-        try:
-            number = float(value)
-        except (TypeError, ValueError) as error:
-            raise RecordError(f"{where}: {name} must be a number, but got {value!r}") from error
-        if isinstance(value, bool):  # what JSON and Parquet call true is 1.0 to float
-            raise RecordError(f"{where}: {name} must be a number, but got {value!r}")
-        if not math.isfinite(number):
-            raise RecordError(f"{where}: {name} must be finite, but got {value!r}")
-        values[name] = number if kind is float else int(number)
+        elif kind is float:
+            values[name] = number(value, name, where)
+        else:
+            values[name] = whole(value, name, where)
     if not values.get("image"):
         raise RecordError(f"{where}: the image column is missing or empty")
     return values
@@ -182,48 +178,56 @@ def read_manifests(paths: Iterable[Path], *, check_files: bool = False) -> list[
     """
     make = _quick(Row)
     rows: list[Row] = []
-    places: list[str] = []
+    starts: list[tuple[int, Path]] = []  # the number of each manifest's first row
     pictures = Files()  # a picture's number is that of its first row
     groups: dict[str, int] = {}
     for path in paths:
         labelled: dict[object, int] = {}
         apart = pictures.named_in(str(path.parent))
         start = len(rows)
-        for number, (where, cells) in enumerate(read_places(path, only=_ROW_KINDS), start):
+        starts.append((start, path))
+        for index, (where, cells) in enumerate(read_places(path, only=_ROW_KINDS), start):
             values = _values(_ROW_KINDS, cells, where)
             numbers, name, values["image"] = apart(values["image"])
             row = make(**values)
             _check_row(row, where)
             rows.append(row)
-            places.append(where)
-            picture = numbers.setdefault(name, number)
+            picture = numbers.setdefault(name, index)
             if row.score is not None:
                 square = picture if row.x is None else (picture, row.x, row.y, row.width, row.height)
-                first = labelled.setdefault(square, number)
-                if first != number:
+                first = labelled.setdefault(square, index)
+                if first != index:
                     raise RecordError(
-                        f"{where}: image {row.image} has a label already, in {places[first]}",
+                        f"{where}: image {row.image} has a label already, in {_place(starts, first)}",
                         hint="where people disagree, the mean of their ratings is the label",
                     )
             if rows[picture].split != row.split:
-                raise _in_two_splits("image", row, where, rows[picture].split, places[picture])
+                raise _in_two_splits("image", row, where, rows[picture].split, _place(starts, picture))
             if row.group:
-                first = groups.setdefault(row.group, number)
+                first = groups.setdefault(row.group, index)
                 if rows[first].split != row.split:
-                    raise _in_two_splits("group", row, where, rows[first].split, places[first])
+                    raise _in_two_splits("group", row, where, rows[first].split, _place(starts, first))
         if len(rows) == start:
-            raise RecordError(f"{path} holds no rows")
+            raise RecordError(
+                f"{path} holds no rows", hint="its first line names the columns, each other line is a picture"
+            )
     if check_files:
         there = sorted(pictures)
-        missing = [(number, file) for number, file in there if not os.path.isfile(file)]  # noqa: PTH113
+        missing = [(index, file) for index, file in there if not os.path.isfile(file)]  # noqa: PTH113
         if missing:
             first, file = missing[0]
             raise RecordError(
-                f"{places[first]}: image {printable(file)} is not there"
+                f"{_place(starts, first)}: image {printable(file)} is not there"
                 f" ({len(missing):,} of {len(there):,} pictures are missing)",
                 hint="the image column is relative to its manifest; were the pictures, or it, moved?",
             )
     return rows
+
+
+def _place(starts: Sequence[tuple[int, Path]], index: int) -> str:
+    """Where a row stands, read again: to keep a million places, hardly ever asked for, takes longer."""
+    start, path = max(each for each in starts if each[0] <= index)
+    return next(itertools.islice(read_places(path, only=()), index - start, None))[0]
 
 
 def _check_row(row: Row, where: str) -> None:

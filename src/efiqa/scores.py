@@ -16,7 +16,7 @@ import numpy as np
 from efiqa.errors import RecordError
 from efiqa.index import IMAGE_COLUMNS
 from efiqa.metrics import Vector
-from efiqa.tables import column_names, read_places, table_format
+from efiqa.tables import column_names, number, read_places, table_format, translated, whole
 
 SCORE_COLUMNS = (
     "unifiedqualityscore.scalar",
@@ -91,13 +91,14 @@ def read_scores(path: Path, *, name: str, image: str | None = None, column: str 
     boxed = set(BOX) <= set(names)
     only = {image_column, score, mapped or score, "face", "status", *BOX}
     for where, cells in rows or read_places(path, only=only):
-        if cells.get("face") not in ("0", None, 0, "0.0"):
+        face = cells.get("face")
+        if face is not None and face != "0" and whole(face, "face", where):
             continue
         picture = cells.get(image_column)
         if not picture:
             raise RecordError(f"{where}: no value in column {image_column!r}")
-        value = sign * _number(cells.get(score), score, where)
-        if mapped and _number(cells.get(mapped), mapped, where) == -1:
+        value = sign * _score(cells.get(score), score, where)
+        if mapped and _score(cells.get(mapped), mapped, where) == -1:
             value = math.nan
         place = places.setdefault(str(picture), len(values))
         if place < len(values):
@@ -113,7 +114,7 @@ def read_scores(path: Path, *, name: str, image: str | None = None, column: str 
             status[place] = named if named not in ("", "ok") else "no_score"
         values.append(value)
         if boxed:
-            boxes.extend([_number(cells.get(side), side, where) for side in BOX])
+            boxes.extend([_score(cells.get(side), side, where) for side in BOX])
     if not places:
         raise RecordError(f"{path} holds no scores")
     return Scores(
@@ -148,20 +149,23 @@ def _first_line(path: Path) -> str:
 
 def _split(path: Path, delimiter: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
     """A CSV with another delimiter; OFIQ ends its first line in one, and its other lines not."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with translated(path), path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         lines = list(csv.reader(file, delimiter=delimiter))
     names = [cell.strip() for cell in lines[0]]
     while names and not names[-1]:
         names.pop()
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-        for number, line in enumerate(itertools.islice(lines, 1, None), 2):
+        for at, line in enumerate(itertools.islice(lines, 1, None), 2):
             if not any(line):
                 continue
-            place = f"{path}, line {number}"
+            place = f"{path}, line {at}"
             cells = line[: len(names)]
             if len(cells) < len(names) or any(line[len(names) :]):
-                raise RecordError(f"{place}: not as many cells as the first line has, which is {len(names)}")
+                raise RecordError(
+                    f"{place}: not as many cells as the first line has, which is {len(names)}",
+                    hint="a cell that holds the separator stands in quotes",
+                )
             yield place, {name: cell.strip() for name, cell in zip(names, cells, strict=True) if cell.strip()}
 
     return names, rows()
@@ -190,14 +194,12 @@ def _mapped(score: str, names: list[str]) -> str | None:
     return next((stem + ending for ending in MAPPED if stem + ending in names), None)
 
 
-def _number(cell: object, column: str, where: str) -> float:
+def _score(cell: object, column: str, where: str) -> float:
     """NaN where there is none."""
     try:
-        value = float(cell)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
+        value = number(cell, column, where, finite=False)
+    except RecordError:
         if cell is None or (isinstance(cell, str) and cell.strip().lower() in NOTHING):
             return math.nan
-        raise RecordError(
-            f"{where}: {column} must be a number, or empty where there is none, but got {cell!r}"
-        ) from error
+        raise
     return value if math.isfinite(value) else math.nan

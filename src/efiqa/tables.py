@@ -7,7 +7,9 @@ import gc
 import io
 import itertools
 import json
+import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +19,10 @@ from typing import Any
 from efiqa.errors import MissingExtra, OutputError, RecordError
 
 FORMATS = (".csv", ".jsonl", ".parquet")
+COMMAS = "text with a comma in it stands in quotes, and a number has a decimal point"
+"""What helps where a line has more cells, or fewer, than the first."""
+SEPARATED = "save the table as CSV with commas between the cells, and with decimal points"
+"""What helps where it has semicolons or tabs."""
 
 
 def printable(path: str | os.PathLike[str]) -> str:
@@ -83,7 +89,7 @@ def read_places(
     """
     kind = table_format(path)
     table = str(path)
-    with _translated(path):
+    with translated(path):
         if kind == ".parquet":
             rows = (
                 cells
@@ -96,16 +102,10 @@ def read_places(
         with path.open(encoding="utf-8-sig", newline="") as file:
             if kind == ".jsonl":
                 for number, line in enumerate(file, 1):
-                    try:
-                        cells = json.loads(line)
-                    except json.JSONDecodeError as error:
-                        raise RecordError(f"{path}, line {number}: not JSON ({error.msg})") from error
-                    if not isinstance(cells, dict):
-                        raise RecordError(f"{path}, line {number}: expected a JSON object, but got {cells!r}")
-                    yield f"{table}, line {number}", cells
+                    yield f"{table}, line {number}", _json_cells(line, f"{table}, line {number}")
                 return
             reader = csv.reader(file, strict=True)
-            names = columns or next(reader, ())
+            names = columns or _header(path, next(reader, []))
             twice = [name for name, count in Counter(names).items() if name and count > 1]
             if twice:
                 raise RecordError(f"{path}, line 1: two columns are named {twice[0]!r}")
@@ -117,24 +117,75 @@ def read_places(
                     continue
                 if len(line_cells) != len(names):
                     raise RecordError(
-                        f"{place}: not as many cells as the first line has, which is {len(names)}"
+                        f"{place}: not as many cells as the first line has, which is {len(names)}",
+                        hint=COMMAS,
                     )
                 yield place, {name: line_cells[at] for name, at in kept if line_cells[at]}
+
+
+def _json_cells(line: str, where: str) -> dict[str, Any]:
+    try:
+        cells = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        wrong = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply, or too long"
+        raise RecordError(f"{where}: not JSON ({wrong})", hint="one JSON object a line") from error
+    if not isinstance(cells, dict):
+        raise RecordError(f"{where}: expected a JSON object, but got {cells!r}", hint="one object a line")
+    return cells
+
+
+def _header(path: Path, names: list[str]) -> list[str]:
+    """The first line of a CSV; RecordError where it has no comma but another separator."""
+    if len(names) == 1 and re.search(r"[;\t]", names[0]):
+        raise RecordError(
+            f"{path}, line 1: expected cells separated by commas, but got {names[0]!r}", hint=SEPARATED
+        )
+    return names
+
+
+def number(cell: object, column: str, where: str, *, finite: bool = True) -> float:
+    """A cell as a number. Raises RecordError, with the place `where`, for none, and for one not finite."""
+    try:
+        value = float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        comma = isinstance(cell, str) and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", cell)
+        raise RecordError(
+            f"{where}: {column} must be a number, but got {cell!r}",
+            hint="write it with a decimal point" if comma else None,
+        ) from error
+    if isinstance(cell, bool):  # what JSON and Parquet call true is 1.0 to float
+        raise RecordError(f"{where}: {column} must be a number, but got {cell!r}")
+    if finite and not math.isfinite(value):
+        raise RecordError(f"{where}: {column} must be finite, but got {cell!r}")
+    return value
+
+
+def whole(cell: object, column: str, where: str) -> int:
+    """A cell as a whole number from 0. Raises RecordError, with the place, for any other."""
+    value = number(cell, column, where)
+    if value < 0 or not value.is_integer():
+        raise RecordError(f"{where}: {column} must be a whole number, 0 or more, but got {cell!r}")
+    return int(value)
 
 
 def column_names(path: Path) -> list[str]:
     """The first line of a CSV, header or not; of another table the names in its first row.
 
-    Raises RecordError as read_table does.
+    Raises RecordError as read_table does, and for a table without rows, whose columns nobody knows.
     """
     if table_format(path) != ".csv":
-        return list(next(read_table(path), {}))
-    with _translated(path), path.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file, strict=True), [])
+        for cells in read_table(path):
+            return list(cells)
+        raise RecordError(f"{path} holds no rows")
+    with translated(path), path.open(encoding="utf-8-sig", newline="") as file:
+        for names in csv.reader(file, strict=True):
+            return _header(path, names)
+    raise RecordError(f"{path} is empty, so it holds no rows", hint="the first line should name the columns")
 
 
 @contextmanager
-def _translated(table: Path) -> Iterator[None]:
+def translated(table: Path) -> Iterator[None]:
+    """What goes wrong where a table is read becomes a RecordError."""
     try:
         yield
     except OSError as error:
@@ -142,7 +193,12 @@ def _translated(table: Path) -> Iterator[None]:
             f"{table} cannot be read: {error.strerror or error}",
             hint="a name that ends so is read as a table",
         ) from error
-    except (ValueError, csv.Error) as error:  # not UTF-8, an open quote, or what pyarrow says of no Parquet
+    except UnicodeDecodeError as error:
+        raise RecordError(
+            f"{table} is not UTF-8: byte {error.object[error.start]:#04x} is no text",
+            hint="save it again as UTF-8, which spreadsheets offer beside plain CSV",
+        ) from error
+    except (ValueError, csv.Error) as error:  # an open quote, or what pyarrow says of no Parquet
         raise RecordError(f"{table} is not a whole {table.suffix.lower()} table: {error}") from error
 
 
@@ -246,10 +302,7 @@ def atomic(path: Path, *, binary: bool = False) -> Iterator[Any]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise OutputError(
-            f"{printable(path)} cannot be written: {error.strerror or error}",
-            hint="name a file in a folder you may write to, on a disk with room",
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         with suppress(OSError):  # where its folder could not be made, there is nothing to remove
             partial.unlink()
@@ -262,9 +315,29 @@ def check_writable(path: Path) -> None:
     """
     if table_format(path) == ".parquet":
         _pyarrow("pyarrow.parquet")
+    check_place(path, path.parent)
+
+
+def check_place(path: Path, folder: Path | None = None) -> None:
+    """Raise now the OutputError that writing a file to `path` would raise later; leaves nothing behind.
+
+    Tried out is `folder`, which is made; by default the first of the path's folders that is there.
+    """
     with suppress(OSError):  # a name that is too long; writing says so
         if path.is_dir():
-            raise OutputError(f"{printable(path)} is a folder", hint="name a file, such as scores.csv")
-    with atomic(path.with_name(f".{path.name}.probe")) as file:
-        file.write("")
-    path.with_name(f".{path.name}.probe").unlink(missing_ok=True)
+            raise OutputError(f"{printable(path)} is a folder", hint="name a file in it")
+        folder = folder or next(above for above in path.parents if above.exists())
+    trial = (folder or path.parent) / f".{path.name}.probe"
+    try:
+        trial.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{printable(path)} cannot be written: {error.strerror or error}",
+        hint="name a file in a folder you may write to, on a disk with room",
+    )

@@ -48,12 +48,14 @@ def calibrate(
     from efiqa.metrics import srcc
     from efiqa.records import read_predictions
     from efiqa.scorer import Scorer
+    from efiqa.tables import check_place
 
     if (link is None) != (old_model is None):
         raise typer.BadParameter("--link and --old-model go together")
     name = name.strip()
     if (link is None) == (not name):
         raise typer.BadParameter("either --name, for a population of your own, or --link, for an old model's")
+    check_place(output)
     scorer = Scorer(model)
     rows = distinct(read_predictions(predictions))
     check_made_by(rows, scorer.card.population, scorer.card.source)

@@ -87,6 +87,7 @@ def evaluate(
     from efiqa.records import SPLITS, read_manifest
     from efiqa.report import check_page, write_report
     from efiqa.scores import read_named
+    from efiqa.tables import check_place
 
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"--split is {', '.join(SPLITS)}, but got {split!r}")
@@ -98,6 +99,7 @@ def evaluate(
         raise typer.BadParameter("--table says where the columns of --group are, so name one with --group")
     if page:
         check_page()
+    check_place(output / "report.json")
     rows, repeated = distinct(row for row in read_manifest(manifest) if split in (None, row.split))
     if not rows:
         raise RecordError(f"{manifest} has no rows of split {split}", hint="name a split that it has")

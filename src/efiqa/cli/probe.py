@@ -61,16 +61,18 @@ def probe(
     from efiqa.probe import probe as measure
     from efiqa.records import read_manifest
     from efiqa.scorer import Scorer
-    from efiqa.tables import atomic
+    from efiqa.tables import atomic, check_place
 
     if plot:
         check_plot(plot)
+    for path in filter(None, (output, plot)):
+        check_place(path)
     chosen = list(dict.fromkeys(kind.strip() for kind in kinds.split(","))) if kinds else list(KINDS)
     named = [(name, baseline_score(name)) for name in dict.fromkeys(baseline or ())]
     paths: list[Path | None] = [*model] if model else [] if baseline else [None]
     scorers: list[tuple[str, Score]] = []
-    for path in paths:
-        scorer = Scorer(path, threads=threads, workers=workers)
+    for each in paths:
+        scorer = Scorer(each, threads=threads, workers=workers)
         scorers.append((f"{scorer.card.name} {scorer.card.version} ({scorer.digest})", model_score(scorer)))
     scorers += named
     bad: list[str] = []

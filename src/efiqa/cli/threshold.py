@@ -89,7 +89,7 @@ def threshold(
     from efiqa.calibrate import check_made_by, population_id, read_calibration
     from efiqa.errors import ModelError, RecordError
     from efiqa.matching import distinct
-    from efiqa.policy import Policy, bind, write_policy
+    from efiqa.policy import Policy, bind, check_policy_place, write_policy
     from efiqa.records import read_predictions
     from efiqa.scorer import Scorer
     from efiqa.threshold import find_cut
@@ -102,6 +102,7 @@ def threshold(
         raise typer.BadParameter("--acceptable, --precision and --recall go with --labels")
     if precision is not None and recall is not None:
         raise typer.BadParameter("either --precision or --recall")
+    check_policy_place(output)
     scorer = Scorer(model)
     table = read_calibration(calibration) if calibration else None
     if table:
