@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import numpy as np
 import PIL.Image
 import pytest
@@ -17,6 +18,9 @@ from efiqa.card import CROP_RULE, METADATA_KEY, RESIZE_RULE, ModelCard, Populati
 from efiqa.faces import Box, Face
 from efiqa.image import Image
 from efiqa.scorer import Scorer
+
+hypothesis.settings.register_profile("efiqa", deadline=None)  # a busy machine is no wrong answer
+hypothesis.settings.load_profile("efiqa")
 
 SIDE = 32
 

@@ -201,7 +201,9 @@ def test_views_add_a_spread(run: Run, folder: Path, model: Path):
 
 def test_a_job_goes_on_only_with_the_views_it_began_with(run: Run, folder: Path, model: Path):
     command = ["score", folder / "b.png", "--faces", "none", "-m", model, "-o", "scores.csv", "--resume"]
-    job = {"model": f"mean@{Scorer(model).digest}", "faces": "none", "detector": "blazeface"}
+    opened = Scorer(model).opened
+    job = {"model": f"mean@{opened.digest}", "faces": "none", "detector": "blazeface"}
+    job["runtime"] = [opened.runtime, opened.precision]
     for begun, views, others in (
         ({}, [], ["--views", "flip"]),  # as before there were views
         ({"views": None}, [], ["--views", "flip"]),

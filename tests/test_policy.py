@@ -289,7 +289,9 @@ def test_an_old_policy_decides_alike_through_a_link(
 def test_a_job_goes_on_only_with_the_policy_it_began_with(command: Command, levels: Path, model: Path):
     write_policy(Path("p.toml"), replace(BAND, digest=Scorer(model).digest))
     score = ["score", levels, "--faces", "none", "-m", model, "-o", "d.csv", "--resume"]
-    job = {"model": f"mean@{Scorer(model).digest}", "faces": "none", "detector": "blazeface"}
+    opened = Scorer(model).opened
+    job = {"model": f"mean@{opened.digest}", "faces": "none", "detector": "blazeface"}
+    job["runtime"] = [opened.runtime, opened.precision]
     job["efiqa"] = package.__version__
     Path(".d.csv.journal").write_text(json.dumps({"job": job}) + "\n")
     result = command(*score, "--policy", "p.toml")
