@@ -81,6 +81,20 @@ def test_threads_that_share_a_network_get_their_own_scores(model: Path, name):
     assert scores == pytest.approx((pictures.mean((1, 2, 3)) / 255).tolist(), abs=1e-6)
 
 
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_threads_that_are_the_first_to_run_it_do_not_wait_for_each_other(model: Path, name: str):
+    code = (
+        "import sys, threading; from pathlib import Path; import numpy as np; "
+        "from efiqa.runtime import open_model; "
+        f"network = open_model(Path({str(model)!r}), workers=4, runtime={name!r}).network; "
+        f"start, picture = threading.Barrier(4), np.zeros((1, 32, 32, 3), np.uint8); "
+        "threads = [threading.Thread(target=lambda: (start.wait(), network(picture))) for _ in range(4)]; "
+        "[thread.start() for thread in threads]; [thread.join() for thread in threads]"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
 # Which one runs
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from efiqa.errors import MissingExtra, ModelError
 
 TELEMETRY = "openvino_telemetry"
+_FIRST = threading.Lock()
 
 
 def installed() -> bool:
@@ -71,8 +72,12 @@ class OpenVinoNetwork:
         }
         try:
             # One picture at a time: a free batch size costs about a twentieth, and batches gain nothing.
-            self._model.reshape([1, *self.inputs[0][1][1:]])
+            shape = [1, *(side or 1 for side in self.inputs[0][1][1:])]
+            self._model.reshape(shape)
             self._compiled = self._core.compile_model(self._model, "CPU", options)
+            # Two threads that are the first in a process to run it at once wait for each other for ever.
+            with _FIRST:
+                self(np.zeros(shape, np.uint8))
         except RuntimeError as error:
             raise ModelError(_reason(error)) from error
 
