@@ -29,11 +29,13 @@ import sys, time
 from pathlib import Path
 import numpy as np, PIL.Image, torch
 from efiqa.train.checkpoint import RunFolder, model_tensors
-from efiqa.train.model import QualityModel
+from efiqa.train.model import build_model
+from efiqa.train.recipe import Model
 tensors, position = RunFolder(Path(sys.argv[1])).load()
 recipe = position.recipe
 network = recipe["model"]
-model = QualityModel(network["backbone"], tuple(network["mean"]), tuple(network["std"]))
+network = {name: tuple(value) if isinstance(value, list) else value for name, value in network.items()}
+model = build_model(Model(**network))
 model.load_state_dict(model_tensors(tensors))
 model = model.eval().to(memory_format=torch.channels_last)
 size = recipe["data"]["size"]
