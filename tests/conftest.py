@@ -84,7 +84,7 @@ def write_model(
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def card() -> ModelCard:
     return CARD
 

@@ -25,9 +25,8 @@ SIDE, CONVOLUTIONS = 32, 6
 
 
 @pytest.fixture(scope="module")
-def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def deep(tmp_path_factory: pytest.TempPathFactory, card: ModelCard) -> Path:
     """Six convolutions of four channels that each take means: the score is the mean grey over 255."""
-    from conftest import CARD
     from onnx import TensorProto, helper, numpy_helper, save
 
     nodes = [
@@ -52,7 +51,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    helper.set_model_props(model, {METADATA_KEY: dataclasses.replace(CARD, name="deep").to_json()})
+    helper.set_model_props(model, {METADATA_KEY: dataclasses.replace(card, name="deep").to_json()})
     path = tmp_path_factory.mktemp("deep") / "deep.onnx"
     save(model, str(path))
     return path
