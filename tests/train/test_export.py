@@ -96,6 +96,17 @@ def test_scores_equal_pytorchs_through_the_whole_path(
     assert scorer.score(tmp_path / "picture.png") == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_model_of_a_smaller_input_is_exported_for_it(
+    brightness: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(str(brightness), model={"input": 40})
+    fit(recipe, tmp_path / "run")
+    model, card = prepare(tmp_path / "run", STATEMENT)
+    export(model, card, tmp_path / "small.onnx")
+    assert recipe.data.size > 40
+    assert Scorer.load(tmp_path / "small.onnx").card.input_size == 40
+
+
 def test_scores_order_pictures_by_what_was_learnt(scorer: Scorer) -> None:
     scores = [scorer.score(np.full((48, 48, 3), level, np.uint8)) for level in (40, 100, 160, 220)]
     assert scores == sorted(scores)

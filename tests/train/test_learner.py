@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
@@ -12,7 +14,7 @@ pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[trai
 
 from efiqa.errors import TrainingError
 from efiqa.train.data import Batch
-from efiqa.train.learner import Learner, losses
+from efiqa.train.learner import Learner, losses, reduce
 from efiqa.train.losses import feature_loss, in_order, mse, plcc_loss, rank_loss
 from efiqa.train.model import build_model
 from efiqa.train.recipe import Recipe
@@ -86,6 +88,25 @@ def test_what_cannot_be_told_apart_cannot_be_frozen(recipe_of: MakeRecipe) -> No
     recipe = recipe_of(model={"backbone": "resnet18", "frozen": 1})
     with pytest.raises(TrainingError, match="stages of ResNet are not known"):
         Learner(build_model(recipe.model), recipe)
+
+
+@pytest.mark.parametrize("side", [48, 33])
+def test_crops_are_made_smaller_as_pillow_does(side: int) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    found = reduce(torch.from_numpy(crops), side / 64).numpy()
+    bilinear = PIL.Image.Resampling.BILINEAR
+    expected = [np.asarray(PIL.Image.fromarray(crop).resize((side, side), bilinear)) for crop in crops]
+    assert found == pytest.approx(np.stack(expected), abs=1.01)  # Pillow rounds after each direction
+
+
+def test_a_model_of_a_smaller_input_learns_from_crops_made_smaller(recipe_of: MakeRecipe) -> None:
+    recipe = recipe_of(data={"size": 64, "crop": 64}, model={"input": 32})
+    learner = Learner(build_model(recipe.model), recipe).eval()
+    crops = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    flat = crops[:, :1, :1].expand(-1, 64, 64, -1)
+    assert torch.allclose(learner(flat)[0], learner.model(flat[:, :32, :32]), atol=1e-5)
+    assert torch.allclose(learner(crops)[0], learner.model(reduce(crops, 0.5)), atol=1e-5)
+    assert not torch.allclose(learner(crops)[0], learner.model(crops), atol=1e-5)
 
 
 def test_features_are_mapped_only_where_they_are_learnt_from(recipe_of: MakeRecipe) -> None:

@@ -155,7 +155,7 @@ def _from_run(
         statement,
         meaning=MEANING,
         backbone=recipe["model"]["backbone"],
-        input_size=int(recipe["data"]["size"]),
+        input_size=int(recipe["model"].get("input") or recipe["data"]["size"]),
         resize=RESIZE_RULE,
         trained_on=sources,
         recipe=recipe,

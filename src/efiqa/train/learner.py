@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from efiqa.train.backbones import stages_of
 from efiqa.train.data import Batch
@@ -16,6 +17,7 @@ from efiqa.train.recipe import Recipe
 class Learner(nn.Module):
     """`model` and, where a teacher's features are learnt from, the linear map to them that is thrown away.
 
+    Crops are made smaller first where the recipe's model.input is smaller than the size they were cut at.
     uint8 (n, S, S, 3) → scores (n,) and features as wide as the teacher's, (n, teacher_width) or (n, 0).
     """
 
@@ -25,6 +27,7 @@ class Learner(nn.Module):
         self.regressor = (
             nn.Linear(model.width, teacher_width) if recipe.loss.features and teacher_width else None
         )
+        self._reduction = recipe.input_size / recipe.data.size
         self._frozen = stages_of(model.backbone)[: recipe.model.frozen + 1] if recipe.model.frozen else []
         self._frozen_norm = recipe.model.frozen_norm
         for stage in self._frozen:
@@ -41,9 +44,19 @@ class Learner(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.model.features(image)
+        features = self.model.features(reduce(image, self._reduction))
         mapped = features.new_zeros(len(features), 0) if self.regressor is None else self.regressor(features)
         return self.model.score(features), mapped.float()
+
+
+def reduce(image: Tensor, share: float) -> Tensor:
+    """uint8 (n, S, S, 3) → float (n, share × S, share × S, 3), antialiased bilinear; of share 1 as it is."""
+    if share == 1:
+        return image
+    planes = image.permute(0, 3, 1, 2).float()
+    side = round(share * image.shape[1])
+    smaller = functional.interpolate(planes, (side, side), mode="bilinear", antialias=True)
+    return smaller.permute(0, 2, 3, 1)
 
 
 def losses(scores: Tensor, features: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:

@@ -25,8 +25,9 @@ HEAD_WIDTH = 128
 
 
 class QualityModel(nn.Module):
-    """uint8 RGB (n, S, S, 3) → float32 (n,): normalise, backbone, (neck,) average pool, two linear layers.
+    """RGB (n, S, S, 3), uint8 or float in 0–255, → float32 (n,).
 
+    Normalise, backbone, (neck,) average pool, two linear layers.
     There is no activation between the two linear layers (arXiv 2507.15709). `mean` and `std` are
     per channel, on the 0–255 scale, and live in the model, so nobody has to normalise by hand.
     The output is not clipped: labels lie in 0–1, scores may pass slightly beyond.

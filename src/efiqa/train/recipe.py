@@ -25,7 +25,8 @@ class Data:
     validation: tuple[str, ...] = ()
     """Manifests; their rows with split `validation` and a score are reported on, never learnt from."""
     size: int = 320
-    """Input side of the finished model, in pixels: what users' pictures are resized to."""
+    """Side that pictures are resized to, whole, before crops are cut. Without model.input it is the finished
+    model's input side as well: what users' pictures are resized to."""
     crop: int = 256
     """Side of the random training crop, cut from the picture as if it had been resized to `size`."""
     scale_jitter: float = 0.1
@@ -64,6 +65,9 @@ class Model:
     std: tuple[float, float, float]
     start: str | None = None
     """Weights to start from: a .safetensors or .onnx file, package:NAME, hub:OWNER/NAME; none: random."""
+    input: int = 0
+    """Input side of the finished model where it is smaller than data.size: it looks at the same crops as its
+    teachers, made smaller in proportion. 0: data.size."""
     neck: int = 0
     """Features of a 1 × 1 convolution between backbone and pooling; 0: none, as in the paper."""
     frozen: int = 0
@@ -154,6 +158,7 @@ class Recipe:
             ("ladder.margin", ladder.margin, 0 <= ladder.margin < math.inf, "0 or more"),
             ("model.std", model.std, len(model.std) == 3 and min(model.std) > 0, "three positive numbers"),
             ("model.mean", model.mean, len(model.mean) == 3, "three numbers"),
+            ("model.input", model.input, 32 <= self.input_size <= data.size, "in 32–data.size, or 0"),
             ("model.neck", model.neck, model.neck >= 0, "0 or more"),
             ("model.frozen", model.frozen, model.frozen >= 0, "0 or more"),
             ("optim.lr", optim.lr, 0 < optim.lr < math.inf, "positive and finite"),
@@ -175,6 +180,11 @@ class Recipe:
         for key, value, fine, expected in checks:
             if not fine:
                 raise RecordError(f"recipe: {key} must be {expected}, but got {value!r}")
+
+    @property
+    def input_size(self) -> int:
+        """Input side of the finished model, in pixels: what users' pictures are resized to."""
+        return self.model.input or self.data.size
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -40,7 +40,7 @@ def evaluate(model: QualityModel, rows: Sequence[Row], recipe: Recipe) -> dict[s
         pictures.clear()
         places.clear()
 
-    for place, picture in _pictures(rows, recipe.data.size):
+    for place, picture in _pictures(rows, recipe.input_size):
         if picture is None:
             continue
         pictures.append(picture)
