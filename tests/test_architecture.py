@@ -21,6 +21,8 @@ LEVELS = [
     ["errors"],
     ["settings", "tables"],
     ["card", "image", "metrics", "onnx_runtime", "openvino_runtime", "records", "runtime"],
+    ["stores"],
+    ["shards"],
     [
         "agreement",
         "attributes",
@@ -103,6 +105,7 @@ def test_a_module_imports_from_its_own_level_and_below_only(name: str):
         ("openvino_telemetry", r"nowhere"),
         ("fastapi", r"serve\b"),
         ("ray", r"scale$"),
+        ("fsspec", r"stores$"),
         ("cv2", r"faces$"),
         ("typer", r"cli\b"),
         ("rich", r"cli\b"),

@@ -9,7 +9,9 @@ EfiqaError
 │   ├── NotAnImage            not_an_image
 │   ├── CorruptImage          corrupt
 │   ├── ImageTooLarge         too_large
-│   └── ImageTooSmall         too_small
+│   ├── ImageTooSmall         too_small
+│   ├── ShardUnreadable       incomplete: the rest of an archive, after which its row is named
+│   └── WorkerDied            crashed: the process ended each time it came to this picture
 ├── InvalidArgument       an array, option or value of the wrong kind, shape or range
 ├── ModelError            a model file that does not explain itself, or contradicts its card
 ├── RecordError           a manifest, prediction or recipe file that breaks its format
@@ -67,6 +69,14 @@ class ImageTooLarge(ImageError):
 
 class ImageTooSmall(ImageError):
     status = "too_small"
+
+
+class ShardUnreadable(ImageError):
+    status = "incomplete"
+
+
+class WorkerDied(ImageError):
+    status = "crashed"
 
 
 class InvalidArgument(EfiqaError, ValueError):

@@ -92,8 +92,9 @@ def crops_of(
 
 
 def drawn(pictures: Sequence[Named], seed: int) -> list[Named]:
-    """Every picture once, in random order."""
-    unique = list({picture.path: picture for picture in pictures if picture.error is None}.values())
+    """Every picture that is a file, once, in random order."""
+    files = (picture for picture in pictures if picture.error is None and picture.read is None)
+    unique = list({picture.path: picture for picture in files}.values())
     return random.Random(seed).sample(unique, len(unique))
 
 

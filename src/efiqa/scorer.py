@@ -188,11 +188,15 @@ class Scorer:
 
     def _predict_item(self, item: Source | Named, index: int, faces: Faces) -> list[Prediction]:
         if isinstance(item, Named):
-            if item.error is not None:
-                return [
-                    self._decided(Prediction(item.name, status=item.error.status, message=str(item.error)))
-                ]
-            return self.predict(item.path, faces=faces, name=item.name)
+            error = item.error
+            source: Source = item.path
+            try:
+                source = item.path if error or item.read is None else item.read()
+            except ImageError as reason:
+                error = reason
+            if error is not None:
+                return [self._decided(Prediction(item.name, status=error.status, message=str(error)))]
+            return self.predict(source, faces=faces, name=item.name)
         name = printable(item) if isinstance(item, str | os.PathLike) else f"#{index}"
         return self.predict(item, faces=faces, name=name)
 

@@ -93,7 +93,7 @@ def read_places(
         if kind == ".parquet":
             rows = (
                 cells
-                for batch in _pyarrow("pyarrow.parquet").ParquetFile(path).iter_batches()
+                for batch in pyarrow_module("pyarrow.parquet").ParquetFile(path).iter_batches()
                 for cells in batch.to_pylist()
             )
             for number, cells in enumerate(rows, 1):
@@ -266,7 +266,8 @@ def json_line(columns: Iterable[str], row: Iterable[Any]) -> str:
     return json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n"
 
 
-def _pyarrow(module: str) -> Any:
+def pyarrow_module(module: str) -> Any:
+    """A part of pyarrow. Raises MissingExtra where it is not installed."""
     try:
         return __import__(module, fromlist=["_"])
     except ImportError as error:
@@ -274,7 +275,7 @@ def _pyarrow(module: str) -> Any:
 
 
 def _write_parquet(path: Path, columns: Mapping[str, type], rows: Iterable[Sequence[Any]]) -> int:
-    arrow, parquet = _pyarrow("pyarrow"), _pyarrow("pyarrow.parquet")
+    arrow, parquet = pyarrow_module("pyarrow"), pyarrow_module("pyarrow.parquet")
     kinds = {str: arrow.string(), int: arrow.int32(), float: arrow.float64()}
     schema = arrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
     iterator, count = iter(rows), 0
@@ -314,7 +315,7 @@ def check_writable(path: Path) -> None:
     That is OutputError, RecordError for an unknown ending, MissingExtra for .parquet without pyarrow.
     """
     if table_format(path) == ".parquet":
-        _pyarrow("pyarrow.parquet")
+        pyarrow_module("pyarrow.parquet")
     check_place(path, path.parent)
 
 

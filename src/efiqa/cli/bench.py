@@ -53,7 +53,7 @@ def bench(
         entrants += entrants_of(path, runtime)
     with tempfile.TemporaryDirectory() as folder, progress_bar(as_json, "turns/s") as progress:
         if images:
-            pictures = [item.path for item in expand(images) if item.error is None]
+            pictures = [item.path for item in expand(images) if item.error is None and item.read is None]
         else:
             pictures, faces = synthetic(Path(folder), 20), "none"
         if not pictures:

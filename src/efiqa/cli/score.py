@@ -37,7 +37,8 @@ def score(
         list[str],
         typer.Argument(
             metavar="INPUT…",
-            help="Pictures, folders (with subfolders), .txt lists, manifests, or - for a list on stdin.",
+            help="Pictures, folders (with subfolders), .tar and .zip archives, .parquet with pictures, .txt "
+            "lists, manifests, - for a list on stdin; each in a store too: s3://, gs://, az://, https://.",
         ),
     ],
     output: Annotated[
@@ -88,6 +89,10 @@ def score(
             help="Add why: sharpness, exposure, … (0–100 each), and those below 50 as `reasons`.",
         ),
     ] = False,
+    column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Column of a .parquet's pictures, where it has several."),
+    ] = None,
     threads: Threads = 1,
     workers: Workers = None,
     runtime: Runtime = "auto",
@@ -112,6 +117,7 @@ def score(
     from efiqa.records import ATTRIBUTES
     from efiqa.scorer import DEFAULT_COVERAGE, Scorer
     from efiqa.sources import expand
+    from efiqa.stores import is_address
 
     if resume and output is None:
         raise typer.BadParameter("--resume needs -o: only a job with an output file can go on")
@@ -136,13 +142,13 @@ def score(
     more += ATTRIBUTES if attributes else []
     if not quiet:
         _say_limits(scorer, faces)
-    items = expand(inputs, sys.stdin.buffer if sys.stdin else None)
+    items = expand(inputs, sys.stdin.buffer if sys.stdin else None, column=column)
     counts: Counter[str] = Counter()
     decisions: Counter[str] = Counter()
     with progress_bar(quiet) as progress:
         total = None
-        if progress and "-" not in inputs:
-            total = sum(1 for _ in expand(inputs))
+        if progress and not any(text == "-" or is_address(text) for text in inputs):
+            total = _count(inputs, column)
         task = progress.add_task("scoring", total=total) if progress else None
 
         def done(rows: list[Prediction]) -> None:
@@ -183,6 +189,18 @@ def score(
             talk.print(f"policy {plain(scorer.policy.name)}: {parts}", highlight=False)
     if strict and set(counts) - {"ok"}:
         raise typer.Exit(1)
+
+
+def _count(inputs: list[str], column: str | None) -> int | None:
+    """How many pictures there are; none where an archive holds some, which only reading it would tell."""
+    from efiqa.sources import Shard, entries
+
+    number = 0
+    for entry in entries(inputs, column=column):
+        if isinstance(entry, Shard):
+            return None
+        number += 1
+    return number
 
 
 def _say_limits(scorer: Scorer, faces: str) -> None:
