@@ -56,6 +56,23 @@ def test_a_network_gives_the_mean_of_each_picture(model: Path, name):
 
 
 @needs_openvino
+def test_signals_are_handled_after_networks_are_gone(model: Path):
+    code = f"""
+import gc, os, signal
+from pathlib import Path
+from efiqa.runtime import open_model
+first = open_model(Path({str(model)!r}), runtime="openvino")
+second = open_model(Path({str(model)!r}), runtime="openvino")
+del first; gc.collect()
+del second; gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (0, "heard\n")
+
+
+@needs_openvino
 def test_scores_in_fp32_agree_on_the_sample_portraits():
     here, there = Scorer(runtime="onnxruntime"), Scorer(runtime="openvino")
     for path in sorted(SAMPLES.glob("*.jpg")):

@@ -11,7 +11,7 @@ from efiqa import Box, Scorer, load_image
 from efiqa.degrade import degrade
 from efiqa.faces import face_crop
 from efiqa.image import crop
-from efiqa.scorer import default_model
+from efiqa.runtime import find_model, shipped_models
 
 SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
 PORTRAITS = ("astronaut.jpg", "camera.jpg", "grace_hopper.jpg")
@@ -24,8 +24,8 @@ def scorer() -> Scorer:
 
 
 def test_the_student_and_its_card_lie_in_the_package_and_are_small(scorer: Scorer) -> None:
-    assert default_model().stat().st_size < 6_000_000
-    assert default_model().with_suffix(".json").read_text(encoding="utf-8") == scorer.card.to_json()
+    assert find_model().stat().st_size < 6_000_000
+    assert find_model().with_suffix(".json").read_text(encoding="utf-8") == scorer.card.to_json()
 
 
 def test_the_card_says_what_the_number_means_and_what_it_was_learnt_from(scorer: Scorer) -> None:

@@ -31,8 +31,8 @@ from efiqa.onnx_runtime import multiplier as onnx_multiplier
 from efiqa.openvino_runtime import has_bf16, installed
 from efiqa.openvino_runtime import multiplier as openvino_multiplier
 from efiqa.records import prediction_line, write_predictions
-from efiqa.runtime import Precision, Runtime, open_model
-from efiqa.scorer import Faces, Scorer, default_model
+from efiqa.runtime import Precision, Runtime, find_model, open_model
+from efiqa.scorer import Faces, Scorer
 
 STAGES = ("decode", "detect", "crop and resize", "network", "output")
 
@@ -114,7 +114,7 @@ def entrants_of(model: Path | None, runtimes: Sequence[str] | None = None) -> li
 
     Raises as open_model does, where one that is named cannot.
     """
-    path = default_model() if model is None else model
+    path = find_model(model)
     found: list[Entrant] = []
     for name in runtimes or ["onnxruntime", *(["openvino"] if installed() else [])]:
         if name not in ("onnxruntime", "openvino"):

@@ -6,6 +6,7 @@ the user has objected. Here it is loaded as if that package were not there, so n
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 import threading
@@ -38,8 +39,7 @@ class OpenVinoNetwork:
     name = "OpenVINO"
 
     def __init__(self, data: bytes) -> None:
-        openvino = _openvino()
-        self._core = openvino.Core()
+        self._core = _core()
         try:
             self._model = self._core.read_model(data)
         except RuntimeError as error:
@@ -94,7 +94,7 @@ class OpenVinoNetwork:
 
 def has_bf16() -> bool:
     """Has this processor bf16 arithmetic that OpenVINO uses? Raises as `OpenVinoNetwork` does without it."""
-    return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def multiplier(side: int) -> Callable[[], object]:
@@ -106,9 +106,26 @@ def multiplier(side: int) -> Callable[[], object]:
     right = opset13.constant(np.ones((side, side), np.float32))
     model = openvino.Model([opset13.matmul(left, right, False, False)], [left])
     options = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
-    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+    request = _core().compile_model(model, "CPU", options).create_infer_request()
     ones = np.ones((side, side), np.float32)
     return lambda: request.infer([ones], share_inputs=True, share_outputs=True)
+
+
+def _core() -> Any:
+    """The one core of this process, never given back. Raises as `OpenVinoNetwork` does without OpenVINO.
+
+    Each core sets a signal stack of its own, and puts back what it found when it goes. Of two that go in the
+    order they came, the second puts back the freed stack of the first, and the next signal that Python
+    handles (Ctrl-C, the end of a child) kills the process. Seen with OpenVINO 2026.4.
+    """
+    kind = _openvino().Core
+    with _FIRST:
+        return _made(kind)
+
+
+@functools.cache
+def _made(kind: Any) -> Any:
+    return kind()
 
 
 def _openvino() -> Any:

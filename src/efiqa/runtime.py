@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -17,11 +19,22 @@ from efiqa.onnx_runtime import OnnxNetwork, onnxruntime
 from efiqa.openvino_runtime import OpenVinoNetwork, installed
 from efiqa.tables import printable
 
-__all__ = ["Network", "Opened", "Precision", "Runtime", "onnxruntime", "open_model"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "Network",
+    "Opened",
+    "Precision",
+    "Runtime",
+    "find_model",
+    "onnxruntime",
+    "open_model",
+    "shipped_models",
+]
 
 Runtime = Literal["auto", "onnxruntime", "openvino"]
 Precision = Literal["fp32", "bf16"]
 
+DEFAULT_MODEL = "student"
 HINT = "expected an ONNX file made by efiqa export"
 
 
@@ -41,6 +54,23 @@ class Opened:
     runtime: str
     precision: str
     fell_back: str = ""
+
+
+def shipped_models() -> dict[str, Path]:
+    """The models that ship with the package, by the names they are asked for; the default first."""
+    folder = Path(str(resources.files("efiqa"))) / "models"
+    # What has no card beside it, the face detector, is no model of quality.
+    found = {path.stem: path.with_suffix(".onnx") for path in sorted(folder.glob("*.json"))}
+    return {DEFAULT_MODEL: found.pop(DEFAULT_MODEL), **found}
+
+
+def find_model(model: str | os.PathLike[str] | None = None) -> Path:
+    """The file of a model: of one that ships by its name, the default for none, else `model` is its path.
+
+    A name is taken before a file that is called so, which no ONNX file is.
+    """
+    name = DEFAULT_MODEL if model is None else os.fspath(model)
+    return shipped_models().get(name, Path(name))
 
 
 def open_model(
@@ -69,7 +99,8 @@ def open_model(
     if precision == "bf16" and runtime == "onnxruntime":
         raise InvalidArgument("ONNX Runtime has no bf16 on processors", hint="--runtime openvino")
     if not path.is_file():
-        raise ModelError(f"there is no model at {printable(path)}", hint=HINT)
+        names = ", ".join(shipped_models())
+        raise ModelError(f"there is no model at {printable(path)}", hint=f"{HINT}, or one of {names}")
     try:
         data = path.read_bytes()
     except OSError as error:

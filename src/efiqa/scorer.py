@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,7 +23,7 @@ from efiqa.faces import Detector, Face, face_crop, load_detector
 from efiqa.image import Image, Source, crop, load_image, load_reduced, resize, resize_and_crop
 from efiqa.policy import Policy, bind, decide
 from efiqa.records import ATTRIBUTES, Prediction
-from efiqa.runtime import Precision, Runtime, open_model
+from efiqa.runtime import Precision, Runtime, find_model, open_model
 from efiqa.sources import Named
 from efiqa.tables import printable
 from efiqa.views import VIEWS
@@ -52,6 +51,8 @@ RESIZE = {RESIZE_RULE: resize, CENTRE_RULE: resize_and_crop}
 
 class Scorer:
     """Scores faces with one model; safe to share between threads.
+
+    `model` is the path of an ONNX file with a card, or the name of a model that ships (`efiqa info --list`).
 
     `threads` work inside one network run, `workers` pictures are decoded and scored at a time by
     `score_many`; by default one thread each, and as many workers as there are cores to use. Every
@@ -104,9 +105,8 @@ class Scorer:
         self.workers = workers or available_cores() // self.threads
         self.views = tuple(dict.fromkeys(views))
         self._detector = detector
-        path = default_model() if model is None else Path(model)
         self.opened = open_model(
-            path, self.threads, workers=self.workers, runtime=runtime, precision=precision
+            find_model(model), self.threads, workers=self.workers, runtime=runtime, precision=precision
         )
         self.card, self.digest, self.network = self.opened.card, self.opened.digest, self.opened.network
         if calibration is not None:
@@ -303,11 +303,6 @@ class Scorer:
                 f"the model {self.card.name} {self.card.version} gives {score}, which is no score"
             )
         return score
-
-
-def default_model() -> Path:
-    """Path of the student that ships with the package."""
-    return Path(str(resources.files("efiqa"))) / "models" / "student.onnx"
 
 
 def available_cores() -> int:

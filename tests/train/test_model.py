@@ -23,7 +23,8 @@ from safetensors.torch import save_file
 from timm.models.edgenext import CrossCovarianceAttn, PositionalEncodingFourier
 
 from efiqa.errors import ModelError, TrainingError
-from efiqa.scorer import Scorer, default_model
+from efiqa.runtime import find_model
+from efiqa.scorer import Scorer
 from efiqa.train.backbones import build_backbone, keep_depthwise_in_full_precision
 from efiqa.train.export import count_macs
 from efiqa.train.graph import to_onnx
@@ -341,7 +342,7 @@ def test_the_student_that_ships_is_a_start_that_scores_the_same() -> None:
     made = scorer.card.recipe["model"]
     torch.manual_seed(5)
     model = QualityModel(made["backbone"], made["mean"], made["std"], neck=made.get("neck", 0)).eval()
-    names = {item.name for item in onnx.load(default_model()).graph.initializer}
+    names = {item.name for item in onnx.load(find_model()).graph.initializer}
     if not any("bn" in name for name in names):
         pytest.skip("this student was exported with its batch norms folded into its convolutions")
     assert "fresh" not in load_start(model, "student")

@@ -37,7 +37,8 @@ def quantize(
     """
     from efiqa.quantize import LEAST_PICTURES, Seen, crops_of, drawn
     from efiqa.quantize import quantize as make
-    from efiqa.scorer import Scorer, default_model
+    from efiqa.runtime import find_model
+    from efiqa.scorer import Scorer
     from efiqa.sources import expand
 
     if faces not in ("largest", "none"):
@@ -46,7 +47,7 @@ def quantize(
         raise typer.BadParameter(f"--pictures is at least {LEAST_PICTURES}, but got {pictures}")
     if output.suffix.lower() != ".onnx":
         raise typer.BadParameter(f"expected a name ending in .onnx, but got {str(output)!r}")
-    source = model or default_model()
+    source = find_model(model)
     scorer = Scorer(source, runtime="onnxruntime")
     seen, unused = crops_of(
         scorer,

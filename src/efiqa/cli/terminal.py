@@ -20,7 +20,10 @@ talk = Console(stderr=True)
 
 
 Model = Annotated[
-    Path | None, typer.Option("--model", "-m", help="ONNX model with a card; default: the embedded student.")
+    Path | None,
+    typer.Option(
+        "--model", "-m", help="ONNX model with a card, or one that ships: see efiqa info --list. Default: student."
+    ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads inside one network run.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Pictures at a time; default: one per usable core.")]

