@@ -9,6 +9,7 @@ import pytest
 
 from efiqa import Box, Scorer, load_image
 from efiqa.degrade import degrade
+from efiqa.errors import ModelError
 from efiqa.faces import face_crop
 from efiqa.image import crop
 from efiqa.runtime import find_model, shipped_models
@@ -26,6 +27,29 @@ def scorer() -> Scorer:
 def test_the_student_and_its_card_lie_in_the_package_and_are_small(scorer: Scorer) -> None:
     assert find_model().stat().st_size < 6_000_000
     assert find_model().with_suffix(".json").read_text(encoding="utf-8") == scorer.card.to_json()
+
+
+def test_the_models_that_ship_are_found_by_name_and_are_small_together() -> None:
+    models = shipped_models()
+    assert list(models) == ["student", "efiqa-352"]
+    assert find_model("student") == find_model()
+    assert sum(path.stat().st_size for path in find_model().parent.iterdir()) < 20_000_000
+    for name, path in models.items():
+        card = Scorer(name, runtime="onnxruntime").card
+        assert card.to_json() == path.with_suffix(".json").read_text(encoding="utf-8")
+
+
+def test_efiqa_352_is_the_papers_network_and_says_that_it_is_not_for_use() -> None:
+    card = Scorer("efiqa-352", runtime="onnxruntime").card
+    assert (card.parameters, card.input_size, card.backbone) == (1_179_641, 352, "edgenext_xx_small")
+    assert "not for use" in card.limits[0]
+
+
+def test_a_name_of_no_model_is_a_sentence_that_names_those_that_ship() -> None:
+    with pytest.raises(ModelError, match="there is no model at efiqa-351") as caught:
+        Scorer("efiqa-351")
+    assert caught.value.hint is not None
+    assert "student, efiqa-352" in caught.value.hint
 
 
 def test_the_card_says_what_the_number_means_and_what_it_was_learnt_from(scorer: Scorer) -> None:

@@ -12,19 +12,30 @@ from rich.table import Table
 from efiqa.cli.terminal import plain
 
 if TYPE_CHECKING:
-    from efiqa.card import Interval
+    from efiqa.card import Interval, Quantization
 
 
 def info(
     model: Annotated[
-        Path | None, typer.Argument(help="ONNX model with a card; default: the embedded student.")
+        Path | None, typer.Argument(help="ONNX model with a card, or the name of one that ships.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The card as JSON.")] = False,
+    shipped: Annotated[
+        bool, typer.Option("--list", help="The models that ship, by the names that --model takes.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The card, or the list, as JSON.")] = False,
 ) -> None:
-    """Print a model's card: what it expects, what its number means, where it came from."""
+    """Print a model's card: what it expects, what its number means, where it came from.
+
+    `efiqa info --list` prints which models ship.
+    """
     from efiqa.scorer import Scorer
 
-    card = Scorer(model).card
+    if shipped:
+        if model is not None:
+            raise typer.BadParameter("--list is of the models that ship; leave out either it or the model")
+        _print_list(as_json)
+        return
+    card = Scorer(model, runtime="onnxruntime").card
     if as_json:
         print(card.to_json(), end="")  # noqa: T201
         return
@@ -52,6 +63,7 @@ def info(
             f"percentile among {population.n:,} {population.name}" if population else "no population",
         ),
         ("intervals", _intervals(card.interval)),
+        ("quantization", _quantization(card.quantization)),
         ("licence", card.licence),
         ("trained on", sources),
         ("measured", measured),
@@ -71,3 +83,44 @@ def _intervals(interval: Interval | None) -> str:
         for level, share in zip(interval.coverage, interval.measured, strict=True)
     )
     return f"hold the {interval.of}; {interval.n:,} held-out cases, on groups left out: {found}"
+
+
+def _quantization(made: Quantization | None) -> str:
+    if made is None:
+        return "none, the weights are fp32"
+    return (
+        f"{made.precision} of {made.of}, {made.method}; calibrated on {made.calibrated_on:,} pictures; on "
+        f"{made.n:,} others SRCC {made.srcc:.4f} with it, largest change of a score {made.largest_change:.4f}"
+    )
+
+
+def _print_list(as_json: bool) -> None:
+    import json
+
+    from efiqa.card import ModelCard
+    from efiqa.runtime import DEFAULT_MODEL, shipped_models
+
+    cards = {
+        name: ModelCard.from_json(path.with_suffix(".json").read_text(encoding="utf-8"))
+        for name, path in shipped_models().items()
+    }
+    if as_json:
+        found = [
+            {
+                "name": name,
+                "model": card.source,
+                "backbone": card.backbone,
+                "parameters": card.parameters,
+                "macs": card.macs,
+                "input_size": card.input_size,
+                "default": name == DEFAULT_MODEL,
+            }
+            for name, card in cards.items()
+        ]
+        print(json.dumps(found, indent=1))  # noqa: T201
+        return
+    table = Table("name", "model", "network", "first of its limits")
+    for name, card in cards.items():
+        network = f"{card.backbone}, {card.macs / 1e9:.3f} GMAC at {card.input_size} px"
+        table.add_row(name, plain(card.source), plain(network), plain(card.limits[0]))
+    rich.print(table)

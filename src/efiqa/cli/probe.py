@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from efiqa.cli.terminal import Seed, Threads, Workers, plain, progress_bar, talk
+from efiqa.cli.terminal import Precision, Runtime, Seed, Threads, Workers, plain, progress_bar, talk
 
 
 def probe(
@@ -37,6 +37,8 @@ def probe(
     seed: Seed = 0,
     threads: Threads = 1,
     workers: Workers = None,
+    runtime: Runtime = "auto",
+    precision: Precision = "fp32",
 ) -> None:
     """Degrade faces in known steps and count the steps at which a score does not fall.
 
@@ -72,7 +74,15 @@ def probe(
     paths: list[Path | None] = [*model] if model else [] if baseline else [None]
     scorers: list[tuple[str, Score]] = []
     for each in paths:
-        scorer = Scorer(each, threads=threads, workers=workers)
+        scorer = Scorer(
+            each,
+            threads=threads,
+            workers=workers,
+            runtime=runtime,  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
+        )
+        if scorer.opened.fell_back:
+            talk.print(f"ONNX Runtime scores instead: {plain(scorer.opened.fell_back)}", soft_wrap=True)
         scorers.append((f"{scorer.card.name} {scorer.card.version} ({scorer.digest})", model_score(scorer)))
     scorers += named
     bad: list[str] = []
