@@ -22,7 +22,9 @@ talk = Console(stderr=True)
 Model = Annotated[
     Path | None,
     typer.Option(
-        "--model", "-m", help="ONNX model with a card, or one that ships: see efiqa info --list. Default: student."
+        "--model",
+        "-m",
+        help="ONNX model with a card, or one that ships: see efiqa info --list. Default: student.",
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads inside one network run.")]
