@@ -532,10 +532,8 @@ def test_all_bodies_together_have_a_limit_and_are_counted_down(small: Scorer):
     intake = Intake(Limits(body=1000, held=1500))
 
     class Sent:
-        headers = {"content-type": FILE}
-
         def __init__(self, size: int) -> None:
-            self.size = size
+            self.size, self.headers = size, {"content-type": FILE}
 
         async def stream(self) -> Any:
             yield bytes(self.size)
