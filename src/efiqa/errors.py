@@ -11,7 +11,7 @@ EfiqaError
 │   ├── ImageTooLarge         too_large
 │   ├── ImageTooSmall         too_small
 │   ├── ShardUnreadable       incomplete: the rest of an archive, after which its row is named
-│   └── WorkerDied            crashed: the process ended each time it came to this picture
+│   └── TooManyFaces          too_many_faces
 ├── InvalidArgument       an array, option or value of the wrong kind, shape or range
 ├── ModelError            a model file that does not explain itself, or contradicts its card
 ├── RecordError           a manifest, prediction or recipe file that breaks its format
@@ -75,8 +75,8 @@ class ShardUnreadable(ImageError):
     status = "incomplete"
 
 
-class WorkerDied(ImageError):
-    status = "crashed"
+class TooManyFaces(ImageError):
+    status = "too_many_faces"
 
 
 class InvalidArgument(EfiqaError, ValueError):

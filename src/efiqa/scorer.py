@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from efiqa.attributes import Attributes, measure, reasons
 from efiqa.calibrate import Calibration
 from efiqa.card import CENTRE_RULE, RESIZE_RULE
-from efiqa.errors import ImageError, ImageTooSmall, InvalidArgument, ModelError
+from efiqa.errors import ImageError, ImageTooSmall, InvalidArgument, ModelError, TooManyFaces
 from efiqa.faces import Detector, Face, face_crop, load_detector
-from efiqa.image import Image, Source, crop, load_image, load_reduced, resize, resize_and_crop
+from efiqa.image import MAX_PIXELS, Image, Source, crop, load_image, load_reduced, resize, resize_and_crop
 from efiqa.policy import Policy, bind, decide
 from efiqa.records import ATTRIBUTES, Prediction
 from efiqa.runtime import Precision, Runtime, find_model, open_model
@@ -75,6 +75,9 @@ class Scorer:
     With `views`, names of `efiqa.views.VIEWS`, a score is the mean over the face crop itself and its
     views, each run through the network, and a prediction's `spread` their (population) standard deviation.
 
+    A picture of more than `max_pixels` pixels is not decoded, and of one with more than `max_faces` faces
+    none is scored, unless only the largest was asked for: what one picture can cost has a bound.
+
     Raises ModelError for a file that is no model, has no card, or contradicts it, for a calibration or policy
     of another model and a coverage where the card has no intervals, InvalidArgument for an unknown view and a
     coverage that it has not, MissingExtra for a runtime that is not installed.
@@ -94,8 +97,11 @@ class Scorer:
         attributes: bool = False,
         runtime: Runtime = "auto",
         precision: Precision = "fp32",
+        max_pixels: int = MAX_PIXELS,
+        max_faces: int | None = None,
     ) -> None:
-        for name, value in (("threads", threads), ("workers", workers)):
+        numbers = {"threads": threads, "workers": workers, "max_pixels": max_pixels, "max_faces": max_faces}
+        for name, value in numbers.items():
             if value is not None and value < 1:
                 raise InvalidArgument(f"{name} must be at least 1, but got {value}")
         for name in views:
@@ -104,6 +110,7 @@ class Scorer:
         self.threads = min(threads, available_cores())
         self.workers = workers or available_cores() // self.threads
         self.views = tuple(dict.fromkeys(views))
+        self.max_pixels, self.max_faces = max_pixels, max_faces
         self._detector = detector
         self.opened = open_model(
             find_model(model), self.threads, workers=self.workers, runtime=runtime, precision=precision
@@ -223,7 +230,7 @@ class Scorer:
         """The picture, and how many times smaller than it is; a shorter side of `shorter_side` is enough."""
         # Attributes and views look at every pixel; no file object can be read twice.
         every = self.attributes or self.views or not isinstance(image, str | os.PathLike | bytes)
-        loaded, reduction = load_reduced(image, None if every else shorter_side)
+        loaded, reduction = load_reduced(image, None if every else shorter_side, max_pixels=self.max_pixels)
         return _large_enough(loaded), reduction
 
     def _looked_at(self, image: Source, faces: Faces) -> tuple[Image, int, list[Face]]:
@@ -233,9 +240,18 @@ class Scorer:
             return *self._load(image, enough), []
         loaded, reduction = self._load(image, max(enough, ENOUGH_TO_DETECT))
         found = self._detect().detect(loaded)[: 1 if faces == "largest" else None]
+        if self.max_faces is not None and len(found) > self.max_faces:
+            raise TooManyFaces(
+                f"the picture has {len(found):,} faces, over the limit of {self.max_faces:,}",
+                hint="faces=largest scores the largest alone",
+            )
         smallest = min((max(face.box.width, face.box.height) for face in found), default=math.inf)
         if reduction > 1 and self.card.crop_scale * smallest < enough:
-            return load_image(image), 1, [face.scaled(reduction) for face in found]
+            return (
+                load_image(image, max_pixels=self.max_pixels),
+                1,
+                [face.scaled(reduction) for face in found],
+            )
         return loaded, reduction, found
 
     def _score_face(self, image: Image, reduction: int, face: Face, name: str, index: int) -> Prediction:

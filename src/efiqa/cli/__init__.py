@@ -19,6 +19,7 @@ from efiqa.cli.manifests import degrade, index
 from efiqa.cli.probe import probe
 from efiqa.cli.quantize import quantize
 from efiqa.cli.score import score
+from efiqa.cli.serve import serve
 from efiqa.cli.terminal import complain
 from efiqa.cli.threshold import threshold
 from efiqa.cli.train import export, train
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 for verb in (
     *(score, info, index, degrade, label, evaluate, probe, calibrate, threshold, drift, train, export),
-    *(quantize, bench),
+    *(quantize, bench, serve),
 ):
     app.command()(verb)
 
