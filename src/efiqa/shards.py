@@ -154,6 +154,13 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(f"it ends early or is damaged ({error})") from error
 
 
+def _stable_name(stored: str, seen: Counter[str]) -> str:
+    """The member's name as an id; the second of one name ends in #2."""
+    name = printable(stored).removeprefix("./")
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name}#{seen[name]}"
+
+
 def _tar(shard: Shard, stream: io.BufferedIOBase) -> Iterator[Named]:
     seen: Counter[str] = Counter()
     with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as archive:
@@ -161,10 +168,7 @@ def _tar(shard: Shard, stream: io.BufferedIOBase) -> Iterator[Named]:
             archive.members = []  # type: ignore[attr-defined] # else all headers of the shard are kept
             if member.isdir() or not is_picture(member.name):
                 continue
-            name = printable(member.name).removeprefix("./")
-            seen[name] += 1
-            if seen[name] > 1:
-                name = f"{name}#{seen[name]}"
+            name = _stable_name(member.name, seen)
             if not member.isreg():
                 yield _failed(shard, name, NotAFile("a link in an archive is not followed"))
             elif member.size > MAX_BYTES:
@@ -180,10 +184,7 @@ def _zip(shard: Shard, stream: io.BufferedIOBase) -> Iterator[Named]:
         for member in archive.infolist():
             if member.is_dir() or not is_picture(member.filename):
                 continue
-            name = printable(member.filename).removeprefix("./")
-            seen[name] += 1
-            if seen[name] > 1:
-                name = f"{name}#{seen[name]}"
+            name = _stable_name(member.filename, seen)
             if member.flag_bits & 1:
                 yield _failed(shard, name, ImageUnreadable("it is encrypted"))
             elif member.file_size > MAX_BYTES:
