@@ -189,8 +189,8 @@ def serve(
                 _run(app, listening, address, drain, log_requests, lambda: ready(address.url(listening)))
             else:
                 app = None  # it was made to find mistakes before there are processes
-                ready(address.url(listening))
-                _supervise(processes, (make_app, listening, address, drain, log_requests))
+                arguments = (make_app, listening, address, drain, log_requests)
+                _supervise(processes, arguments, lambda: ready(address.url(listening)))
     finally:
         if shared is not None:
             del os.environ[SHARED]
@@ -245,10 +245,10 @@ def _process(
     _run(make_app(), listening, address, drain, log_requests, ready.set)
 
 
-def _supervise(count: int, arguments: tuple[Any, ...]) -> None:
+def _supervise(count: int, arguments: tuple[Any, ...], ready: Callable[[], None]) -> None:
     """`count` processes that share a socket; one that dies is replaced, until a signal ends all.
 
-    Raises EfiqaError where a process ends before it was ready: the next one would, too.
+    `ready` is called once, when all of them answer. Raises EfiqaError where a process ends before it was ready: the next one would, too.
     """
     context = multiprocessing.get_context("spawn")
     stop: list[int] = []
@@ -256,13 +256,17 @@ def _supervise(count: int, arguments: tuple[Any, ...]) -> None:
         sig: signal.signal(sig, lambda sig, _: stop.append(sig)) for sig in (signal.SIGTERM, signal.SIGINT)
     }
     started: dict[SpawnProcess, Event] = {}
+    said = False
     try:
         while not stop:
             while len(started) < count:
-                ready = context.Event()
-                process = context.Process(target=_process, args=(*arguments, ready))
+                answers = context.Event()
+                process = context.Process(target=_process, args=(*arguments, answers))
                 process.start()
-                started[process] = ready
+                started[process] = answers
+            if not said and all(answers.is_set() for answers in started.values()):
+                ready()
+                said = True
             wait([process.sentinel for process in started], timeout=0.2)
             for process in [process for process in started if not process.is_alive()]:
                 if not started.pop(process).is_set() and not stop:
