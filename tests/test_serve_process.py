@@ -106,7 +106,8 @@ def answered(connection: socket.socket) -> tuple[int, dict[str, Any]]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
+    """Two minutes: a busy machine may take one to start a process."""
+    for _ in range(12000):
         if condition():
             return
         time.sleep(0.01)
