@@ -24,7 +24,7 @@ from efiqa.train.checkpoint import Position, RunFolder, current_commit
 from efiqa.train.data import Batch, Batches, count_sources, loader, read_rows
 from efiqa.train.learner import Learner, losses
 from efiqa.train.model import build_model, load_start
-from efiqa.train.optim import learning_rate, parameter_groups, precision, update_average
+from efiqa.train.optim import arithmetic, learning_rate, parameter_groups, precision, update_average
 from efiqa.train.pool import Pool
 from efiqa.train.recipe import Recipe
 from efiqa.train.teacher import Teacher
@@ -115,6 +115,7 @@ class _Loop:
                 rows=len(batches.rows),
                 sources=count_sources(batches.rows),
                 steps=self.steps,
+                precision=arithmetic(recipe, self.device),
                 weights=started,
                 teachers=judges,
                 processes=processes,

@@ -121,7 +121,8 @@ class Loss:
 @dataclass(frozen=True, slots=True)
 class Run:
     seed: int = 0
-    precision: typing.Literal["bf16", "fp16", "fp32"] = "bf16"
+    precision: typing.Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """`auto` is bf16 where the machine computes in it, fp32 elsewhere; see efiqa.train.optim.arithmetic."""
     checkpoint_seconds: float = 120.0
     validate_first: bool = False
     """Also validate the start weights, so that a run says what it gained."""
