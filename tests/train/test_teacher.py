@@ -12,7 +12,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
 pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[train]'")
 
-from efiqa.errors import RecordError, TrainingError
+from efiqa import Scorer
+from efiqa.errors import ModelError, RecordError, TrainingError
 from efiqa.train.checkpoint import Position, RunFolder
 from efiqa.train.fit import fit
 from efiqa.train.model import QualityModel, build_model
@@ -73,6 +74,27 @@ def test_several_teachers_scores_are_averaged_and_the_firsts_features_are_used(
         torch.testing.assert_close(found[1], features[0], rtol=0, atol=1e-4)
     both.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@torch.no_grad()
+def test_a_model_that_ships_is_a_teacher_too_and_says_what_it_says(tmp_path: Path) -> None:
+    pixels = (
+        np.random.default_rng(2).integers(0, 256, (10, 10, 3), dtype=np.uint8).repeat(32, 0).repeat(32, 1)
+    )
+    teacher = Teacher(["student"], 320, tmp_path)
+    scorer = Scorer(runtime="onnxruntime")
+    assert (teacher.width, teacher.digests) == (512, [scorer.digest])
+    scores, features = teacher(pixels[np.newaxis])
+    assert float(scores[0]) == pytest.approx(scorer.score(pixels), abs=2e-5)
+    assert features.shape == (1, 512)
+    teacher.close()
+
+
+def test_a_file_that_is_no_exported_model_is_no_teacher(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(ModelError, match="does not hold the weights of a network"):
+        Teacher([str(model)], 32, tmp_path)
+    with pytest.raises(ModelError):
+        Teacher([str(tmp_path / "none.onnx")], 32, tmp_path)
 
 
 def test_a_folder_without_a_checkpoint_is_no_teacher(tmp_path: Path) -> None:

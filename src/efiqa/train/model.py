@@ -16,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from efiqa.card import ModelCard
 from efiqa.errors import ModelError
-from efiqa.runtime import find_model
+from efiqa.runtime import find_model, open_model
 from efiqa.train.backbones import build_backbone
 from efiqa.train.recipe import Model
 
@@ -119,6 +120,24 @@ def load_start(model: QualityModel, start: str) -> str:
     found = {key: tensor for key, tensor in found.items() if key not in fresh}
     model.load_state_dict(found, strict=False)
     return f"{len(found)} tensors from {name}" + (f", {len(fresh)} fresh in neck and head" if fresh else "")
+
+
+def exported(path: Path) -> tuple[QualityModel, ModelCard, str]:
+    """The network of a file that `efiqa export` wrote, in evaluation mode, its card, and the file's digest.
+
+    Raises ModelError for a file that is none, or that was quantized.
+    """
+    opened = open_model(path, runtime="onnxruntime")  # its card is checked there
+    stored = _from_onnx(path)
+    if not {"mean", "std", "head.1.bias"} <= stored.keys() or opened.card.quantization is not None:
+        raise ModelError(
+            f"{path} does not hold the weights of a network", hint="efiqa export writes such files"
+        )
+    mean, std = (tuple(stored[name].flatten().tolist()) for name in ("mean", "std"))
+    neck = stored["neck.0.weight"].shape[0] if "neck.0.weight" in stored else 0
+    model = QualityModel(opened.card.backbone, mean, std, neck=neck)
+    load_start(model, str(path))
+    return model.eval(), opened.card, opened.digest
 
 
 def _from_safetensors(path: Path) -> dict[str, Tensor]:

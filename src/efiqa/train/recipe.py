@@ -81,7 +81,8 @@ class Distil:
     """Teachers that look at the very crops that the student sees, besides the labels in the manifests."""
 
     teachers: tuple[str, ...] = ()
-    """Run folders of efiqa train; several are averaged, and the first one's features are used."""
+    """Run folders of efiqa train, exported .onnx files, or names of models that ship; several are averaged,
+    and the first one's features are used."""
 
 
 @dataclass(frozen=True, slots=True)

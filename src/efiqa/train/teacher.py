@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from efiqa.errors import RecordError
-from efiqa.runtime import onnxruntime
+from efiqa.runtime import find_model, onnxruntime
 from efiqa.train.checkpoint import RunFolder
 from efiqa.train.graph import to_onnx
-from efiqa.train.model import QualityModel
+from efiqa.train.model import QualityModel, exported
 
 
 class _Both(nn.Module):
@@ -30,6 +30,16 @@ class _Both(nn.Module):
         return self.model.score(features), features
 
 
+def _trained(teacher: str) -> tuple[QualityModel, int, str]:
+    """The network, the side of the pictures it was made for, and what its batches in a pool are known by."""
+    path = find_model(teacher)
+    if path.suffix == ".onnx":
+        model, card, digest = exported(path)
+        return model, card.input_size, digest
+    model, position = RunFolder(path).trained()
+    return model, position.recipe["data"]["size"], f"{position.digest}@{position.step}"
+
+
 class Teacher:
     """Trained models that judge crops of one size, in ONNX Runtime: on a CPU three times as fast as PyTorch.
 
@@ -37,7 +47,9 @@ class Teacher:
     object can go to the data loader's processes. Several teachers' scores are averaged; features are the
     first one's.
 
-    Raises TrainingError for a folder without a checkpoint, RecordError for a teacher of smaller pictures.
+    Each is a run folder, an exported .onnx file, or the name of a model that ships. Raises TrainingError for
+    a folder without a checkpoint, ModelError for a file that is no exported model, RecordError for a
+    teacher of smaller pictures.
     """
 
     def __init__(self, runs: Sequence[str], crop: int, folder: Path) -> None:
@@ -46,12 +58,11 @@ class Teacher:
         self.digests: list[str] = []
         folder.mkdir(parents=True, exist_ok=True)
         for index, run in enumerate(runs):
-            model, position = RunFolder(Path(run)).trained()
-            if position.recipe["data"]["size"] < crop:
-                made_for = position.recipe["data"]["size"]
+            model, made_for, digest = _trained(run)
+            if made_for < crop:
                 raise RecordError(f"teacher {run} was made for {made_for} px, less than data.crop {crop}")
             self.width = self.width or model.width
-            self.digests.append(f"{position.digest}@{position.step}")
+            self.digests.append(digest)
             path = folder / f"teacher-{index}.{os.getpid()}.onnx"
             path.write_bytes(to_onnx(_Both(model), crop, ("score", "features")).SerializeToString())
             self.paths.append(path)
