@@ -1,4 +1,4 @@
-"""Shards: tar, zip, Parquet or a list of files, each read as a stream of pictures, never unpacked to disk.
+"""Shards: tar, zip or Parquet, each read as a stream of pictures, never unpacked to disk; lists of files.
 
 A picture in a shard is named SHARD/MEMBER: `faces-0003.tar/000.jpg`. Of a Parquet file the member is the
 row's number from 0. Where a tar holds a name twice, the second is `000.jpg#2`, and so on.
@@ -67,7 +67,7 @@ ARCHIVES = {
 }
 """Endings by which archives are found, in folders too."""
 
-Kind = Literal["tar", "zip", "parquet", "list"]
+Kind = Literal["tar", "zip", "parquet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,16 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A file of many pictures. `column` is that of a Parquet's pictures, where several may be meant."""
+    """A file of many pictures. `column` is that of a Parquet's pictures, where several may be meant.
+
+    `size` is its bytes, where a listing said so.
+    """
 
     name: str
     address: str
     kind: Kind
     column: str | None = None
+    size: int | None = field(default=None, compare=False)
 
 
 def archive_kind(address: str) -> Kind | None:
@@ -123,7 +127,9 @@ def members(shard: Shard) -> Iterator[Named]:
         where = (
             f"after {count:,} pictures this {shard.kind} cannot be read on" if count else "it cannot be read"
         )
-        yield Named(shard.name, shard.address, ShardUnreadable(f"{where}: {reason}"))
+        unreadable = ShardUnreadable(f"{where}: {reason}")
+        unreadable.__cause__ = error
+        yield Named(shard.name, shard.address, unreadable)
         return
     if not count:
         yield Named(shard.name, shard.address, EmptyImage(f"this {shard.kind} holds no pictures"))
@@ -262,7 +268,7 @@ def parquet_pictures(name: str, address: str, asked: str | None) -> str | None:
 
 
 def write_list(items: Iterable[Named]) -> bytes:
-    """A shard of kind `list`: one JSON line for each, [name, path], or [name, path, status, message]."""
+    """One JSON line for each: [name, path], or [name, path, status, message]."""
     lines = []
     for item in items:
         cells = [item.name, item.path]
@@ -272,8 +278,9 @@ def write_list(items: Iterable[Named]) -> bytes:
     return "".join(lines).encode()
 
 
-def _list(shard: Shard, stream: io.BufferedIOBase) -> Iterator[Named]:
-    for line in stream:
+def read_list(data: bytes) -> Iterator[Named]:
+    """What write_list wrote."""
+    for line in data.splitlines():
         name, path, *reason = json.loads(line)
         if reason:
             kinds = {kind.status: kind for kind in ImageError.__subclasses__()}
@@ -300,4 +307,4 @@ def _too_large(size: int) -> ImageTooLarge:
 
 
 _READERS: dict[Kind, Callable[[Shard, io.BufferedIOBase], Iterator[Named]]]
-_READERS = {"tar": _tar, "zip": _zip, "parquet": _parquet, "list": _list}
+_READERS = {"tar": _tar, "zip": _zip, "parquet": _parquet}

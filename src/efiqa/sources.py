@@ -110,7 +110,7 @@ def _one(text: str, column: str | None, size: int | None = None) -> Named | Shar
     kind = "parquet" if local(text).lower().endswith(".parquet") else archive_kind(text)
     if kind is None:
         return named_file(public(text), text, size)
-    return Shard(public(text), text, kind, column)
+    return Shard(public(text), text, kind, column, size)
 
 
 def _stored(address: str, column: str | None) -> Iterator[Named | Shard]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from typing import Annotated, NoReturn
 
@@ -45,7 +46,7 @@ def main() -> NoReturn:
         encoding = None if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
-        code = app(standalone_mode=False)
+        code = app(args=_with_address(sys.argv[1:]), standalone_mode=False)
     except EfiqaError as error:
         complain(str(error), error.hint)
         code = 2
@@ -64,6 +65,16 @@ def main() -> NoReturn:
     if code == 130:  # also what newer typer returns for Ctrl-C
         complain("interrupted", "the same command with --resume goes on, where it has that option")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _with_address(arguments: list[str]) -> list[str]:
+    """`--ray` alone means `--ray auto`: what follows is its address only where it looks like one."""
+    given = []
+    for at, word in enumerate(arguments):
+        following = arguments[at + 1] if at + 1 < len(arguments) else ""
+        alone = word == "--ray" and not re.fullmatch(r"auto|local|ray://\S+|[\w.-]+:\d+", following)
+        given.append("--ray=auto" if alone else word)
+    return given
 
 
 @app.callback(invoke_without_command=True)
