@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,11 @@ class Cluster:
 
 
 class _Actor(Worker):
-    """A Worker that brings the files of its options along."""
+    """A Worker that brings the files of its options along, and looks for pictures where the command does."""
 
     def __init__(self, setup: Setup, files: dict[str, bytes | None]) -> None:
+        with suppress(OSError):  # a machine without that folder reads from stores only
+            os.chdir(setup.folder)
         self._folder = tempfile.TemporaryDirectory(prefix="efiqa-")
         options = dict(setup.options)
         for name, data in files.items():

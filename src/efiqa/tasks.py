@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -46,6 +47,7 @@ class Tasks:
 
     def __init__(self, entries: Iterable[Named | Shard], size: int) -> None:
         self._lists = tempfile.TemporaryFile()  # noqa: SIM115
+        weakref.finalize(self, self._lists.close)
         self._tasks: list[Task] = []
         self._names: set[str] = set()
         listed: list[Named] = []
@@ -93,19 +95,15 @@ class Tasks:
             )
         self._names.add(shard.name)
         if not is_address(shard.address):
-            path = Path(shard.address).absolute()
-            shard = replace(shard, address=str(path), size=path.stat().st_size if path.is_file() else None)
+            path = Path(shard.address)
+            shard = replace(shard, size=path.stat().st_size if path.is_file() else None)
         said = [shard.name, shard.kind, shard.column, shard.size]
         self._add(shard.name, said, None, shard)
 
     def _add_list(self, listed: list[Named]) -> None:
         if not listed:
             return
-        absolute = [
-            item if is_address(item.path) else replace(item, path=str(Path(item.path).absolute()))
-            for item in listed
-        ]
-        data = zlib.compress(write_list(absolute), 1)
+        data = zlib.compress(write_list(listed), 1)
         start = self._lists.seek(0, 2)
         self._lists.write(data)
         names = [item.name for item in listed]

@@ -27,11 +27,15 @@ LOST = ("incomplete", "unreadable", "killed")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What makes a worker: options of Scorer, which faces are looked for, and columns beside the usual."""
+    """What makes a worker: options of Scorer, which faces are looked for, and columns beside the usual.
+
+    `folder` is what paths are relative to, here and on every machine that has such a folder.
+    """
 
     options: dict[str, Any]
     faces: Faces = "all"
     more: Sequence[str] = ()
+    folder: str = field(default_factory=os.getcwd)
 
 
 @dataclass(frozen=True, slots=True)
