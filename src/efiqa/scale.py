@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -47,8 +49,9 @@ class Cluster:
         else:
             options["address"] = address
         try:
+            _knock(options["address"])
             ray.init(**options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise WorkerError(
                 f"there is no Ray cluster at {address}: {reason}",
@@ -109,6 +112,13 @@ class _Actor(Worker):
 def _content(option: object) -> bytes | None:
     path = Path(str(option)) if option is not None else None
     return path.read_bytes() if path is not None and path.is_file() else None
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at host:port: Ray would try for minutes."""
+    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if found:
+        socket.create_connection((found[1], int(found[2])), timeout=10).close()
 
 
 def _there_is_one(address: str) -> bool:
