@@ -29,6 +29,7 @@ LEVELS = [
         "baselines",
         "bench",
         "calibrate",
+        "capacity",
         "conformal",
         "dataset",
         "degrade",

@@ -166,22 +166,29 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
 
 
 def parts_of(folder: Path) -> list[Path]:
-    """The files of a data set that `efiqa score -o FOLDER/` wrote, in order. Raises RecordError."""
+    """The files of a data set that `efiqa score -o FOLDER/` wrote, in order. Raises as shards_of."""
+    return [folder / cells["file"] for cells in shards_of(folder)]
+
+
+def shards_of(folder: Path) -> list[dict[str, Any]]:
+    """What a data set says of its parts, in order.
+
+    Raises RecordError for a folder that is none, and for one that lacks a part.
+    """
     shards = folder / SHARDS
     if not shards.is_file():
         raise RecordError(
             f"{printable(folder)} is no finished data set: it has no {SHARDS}",
             hint="the job that began it ends it, with --resume",
         )
-    parts = []
-    for cells in map(json.loads, shards.read_text(encoding="utf-8").splitlines()):
+    records = [json.loads(line) for line in shards.read_text(encoding="utf-8").splitlines()]
+    for cells in records:
         if "file" not in cells:
             raise RecordError(
                 f"{printable(folder)} lacks shard {cells['shard']}: {cells['error']}",
                 hint="the same command with --resume tries it again",
             )
-        parts.append(folder / cells["file"])
-    return parts
+    return records
 
 
 def read_manifest(path: Path, *, check_files: bool = False) -> list[Row]:

@@ -17,6 +17,7 @@ from efiqa.cli.evaluate import evaluate
 from efiqa.cli.info import info
 from efiqa.cli.label import label
 from efiqa.cli.manifests import degrade, index
+from efiqa.cli.plan import plan
 from efiqa.cli.probe import probe
 from efiqa.cli.quantize import quantize
 from efiqa.cli.score import score
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 for verb in (
     *(score, info, index, degrade, label, evaluate, probe, calibrate, threshold, drift, train, export),
-    *(quantize, bench, serve),
+    *(quantize, bench, plan, serve),
 ):
     app.command()(verb)
 
