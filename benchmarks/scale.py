@@ -1,16 +1,16 @@
-"""Many pictures: memory and rows of a job that is killed twice, Ray against the plain path, a plan against a run.
+"""Many pictures: memory and rows of a job killed twice, Ray against the plain path, a plan against a run.
 
-    python benchmarks/scale.py [PICTURES] [--model MODEL] [--rows 1000000] [--images 4000] [--rounds 3] [-o FOLDER]
+    python benchmarks/scale.py [PICTURES] [--model MODEL] [--rows 1000000] [--images 4000] [--rounds 3]
 
-PICTURES is a folder of real pictures, scored as crops; without one, small synthetic ones. Everything is written
-into FOLDER (runs/scale), which must not hold an earlier run's. Three parts, each through the real command:
+PICTURES is a folder of real pictures, scored as crops; without one, small synthetic ones. Everything is
+written into runs/scale (`-o`), where no earlier run's may be. Three parts, each through the real command:
 
 1. `--rows` names over those pictures (links, so that every name is another) are scored into a data set. The
-   process is killed with SIGKILL when 30 % and 70 % of the parts are there, and goes on with --resume. Every row
-   is counted and held against the score of its picture. The memory of the process and of its workers goes to
-   memory.png and memory.csv.
-2. `--images` of them in turns: one file of scores; a data set by processes; a data set by Ray in this machine; each
-   with 1 and 2 workers. Ratios are round by round.
+   process is killed with SIGKILL when 30 % and 70 % of the parts are there, and goes on with --resume. Every
+   row is counted and held against the score of its picture. The memory of the process and of its workers goes
+   to memory.png and memory.csv.
+2. `--images` of them in turns: one file of scores; a data set by processes; a data set by Ray, in this
+   machine; each with 1 and 2 workers. Ratios are round by round.
 3. `efiqa plan`, told rate and start by two short runs, against a run of four times the longer.
 
 Prints Markdown. `--parts 1,3` leaves one out.
@@ -30,6 +30,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def synthetic(folder: Path, count: int) -> None:
 
 
 def links(folder: Path, pictures: list[Path], count: int) -> list[str]:
-    """`count` names, a thousand a folder, each of one of the pictures in turn; relative to the working folder."""
+    """`count` names, a thousand a folder, each of one of the pictures in turn."""
     names = []
     for number, picture in zip(range(count), itertools.cycle(pictures)):
         if number % 1000 == 0:
@@ -195,10 +196,7 @@ def steady(log: Path, workers: int) -> float:
     """Images/s once every worker has given its first part."""
     events = [json.loads(line) for line in log.read_text().splitlines()]
     parts = [event for event in events if event["event"] == "shard"]
-    stamps = [
-        time.mktime(time.strptime(each["time"][:19], "%Y-%m-%dT%H:%M:%S")) + float(each["time"][19:26])
-        for each in parts
-    ]
+    stamps = [datetime.fromisoformat(each["time"]).timestamp() for each in parts]
     return sum(each["rows"] for each in parts[workers:]) / (stamps[-1] - stamps[workers - 1])
 
 

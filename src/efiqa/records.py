@@ -23,6 +23,7 @@ from efiqa.tables import (
     printable,
     read_places,
     table_format,
+    tar_of,
     uncollected,
     whole,
     write_parquet,
@@ -210,6 +211,7 @@ def read_manifests(paths: Iterable[Path], *, check_files: bool = False) -> list[
     number that is none or not finite; an unknown split; a label of source `human` outside 0–1; a weight
     below 0; half a square; one square of one picture with two labels in one manifest; a picture or group in
     two splits, with both places; and with `check_files` for pictures that are not there, with their number.
+    Of one in a tar (`faces.tar/000.jpg`) the tar must be there.
     """
     make = _quick(Row)
     rows: list[Row] = []
@@ -248,7 +250,17 @@ def read_manifests(paths: Iterable[Path], *, check_files: bool = False) -> list[
             )
     if check_files:
         there = sorted(pictures)
-        missing = [(index, file) for index, file in there if not os.path.isfile(file)]  # noqa: PTH113
+        known: dict[str, bool] = {}  # by folder, as most pictures of a tar are in one
+
+        def is_there(file: str) -> bool:
+            if os.path.isfile(file):  # noqa: PTH113
+                return True
+            folder = os.path.dirname(file)  # noqa: PTH120
+            if folder not in known:
+                known[folder] = tar_of(f"{folder}/") is not None
+            return known[folder]
+
+        missing = [(index, file) for index, file in there if not is_there(file)]
         if missing:
             first, file = missing[0]
             raise RecordError(

@@ -21,9 +21,10 @@ from efiqa.shards import (
     members,
     named_file,
     parquet_pictures,
+    picture_in_tar,
 )
 from efiqa.stores import file_system, is_address, local, open_stream, public, walk
-from efiqa.tables import FORMATS, printable, read_table
+from efiqa.tables import FORMATS, printable, read_table, tar_of
 
 __all__ = ["SUFFIXES", "Named", "Shard", "entries", "expand", "load_row", "pictures_in"]
 
@@ -184,9 +185,11 @@ def _tabled(table: Path) -> Iterator[Named]:
 def load_row(row: Row) -> Image:
     """The part of the picture that a manifest's row speaks of, RGB uint8 (H, W, 3).
 
+    The picture may be in a tar: `faces.tar/000.jpg`.
+
     Raises ImageError for a picture that cannot be used, RecordError for a square that lies outside it.
     """
-    image = load_image(row.image)
+    image = load_image(picture_in_tar(row.image) if tar_of(row.image) else row.image)
     if row.bounds is None:
         return image
     try:

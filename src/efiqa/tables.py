@@ -30,6 +30,12 @@ def printable(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def tar_of(path: str) -> str | None:
+    """The tar that `shards/faces-0003.tar/000.jpg` is in; none where there is no such file."""
+    before, found, _ = path.partition(".tar/")
+    return f"{before}.tar" if found and os.path.isfile(f"{before}.tar") else None  # noqa: PTH113
+
+
 class Files:
     """Numbers of files by their path, whatever folder's table names them.
 
