@@ -11,7 +11,7 @@ written into runs/scale (`-o`), where no earlier run's may be. Three parts, each
    to memory.png and memory.csv.
 2. `--images` of them in turns: one file of scores; a data set by processes; a data set by Ray, in this
    machine; each with 1 and 2 workers. Ratios are round by round.
-3. `efiqa plan`, told rate and start by two short runs, against a run of four times the longer.
+3. `efiqa plan`, told rate and start by a run over `--images`, against one over four times as many.
 
 Prints Markdown. `--parts 1,3` leaves one out.
 """
@@ -136,8 +136,8 @@ def count_rows(output: Path, names: list[str], scores: dict[str, float | None], 
     lost = sum(name not in found for name in names)
     doubled = sum(count > 1 for count in found.values())
     print(
-        f"\n{number:,} rows of {len(names):,} names: {lost} lost, {doubled} doubled, {misplaced} out of place, "
-        f"{wrong} with another score than an undisturbed run gives that picture\n"
+        f"\n{number:,} rows of {len(names):,} names: {lost} lost, {doubled} doubled, {misplaced} out of "
+        f"place, {wrong} with another score than an undisturbed run gives that picture\n"
     )
     if number != len(names) or lost or doubled or misplaced or wrong:
         raise SystemExit("rows are wrong")
@@ -254,20 +254,20 @@ def overhead(folder: Path, pictures: list[Path], options: list[str], images: int
 
 def planned(folder: Path, pictures: list[Path], options: list[str], images: int) -> None:
     print("## A plan against a run\n", flush=True)
-    took = {}
-    for count in (images // 4, images, 4 * images):
+    took, log, long = {}, folder / "plan.jsonl", 4 * images
+    for count in (images, long):
         names = list(itertools.islice(itertools.cycle(map(str, pictures)), count))
         source = listed(folder / f"plan-{count}.txt", names)
-        took[count] = timed(command(source, f"{folder / f'plan-{count}'}/", options, "--shard-size", 200))
-    short, middle, long = took
-    rate = (middle - short) / (took[middle] - took[short])
-    start = max(0.0, took[short] - short / rate)
+        words = command(source, f"{folder / f'plan-{count}'}/", options, "--shard-size", max(1, images // 20))
+        took[count] = timed([*words, "--log", str(log)] if count == images else words)
+    rate = steady(log, 1)
+    start = max(0.0, took[images] - images / rate)
     words = ["plan", "-n", str(long), "--rate", str(rate), "--start", str(start), "--machines", "1", "--json"]
-    words += ["--like", str(folder / f"plan-{middle}")]
+    words += ["--like", str(folder / f"plan-{images}")]
     (plan,) = json.loads(subprocess.run([*EFIQA, *words], check=True, capture_output=True).stdout)["plans"]
     said, was = 3600 * plan["hours"], took[long]
     written = sum(part.stat().st_size for part in parts_of(folder / f"plan-{long}"))
-    print(f"from {short:,} and {middle:,} images: {rate:.1f} images/s, {start:.1f} s to start\n")
+    print(f"from {images:,} images: {rate:.1f} images/s, {start:.1f} s to start\n")
     print(f"| {long:,} images | planned | measured | planned / measured |\n|---|---|---|---|")
     print(f"| seconds | {said:.1f} | {was:.1f} | {said / was:.3f} |")
     print(
