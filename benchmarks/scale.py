@@ -223,9 +223,7 @@ def overhead(folder: Path, pictures: list[Path], options: list[str], images: int
                 wall.setdefault((kind, workers), []).append(timed(words))
                 if kind != "one file":
                     rate.setdefault((kind, workers), []).append(steady(log, workers))
-    print(
-        "| | workers | s, median (min to max) | images/s once started, median (min to max) |\n|---|---|---|---|"
-    )
+    print("| | workers | s, median (min to max) | images/s once started |\n|---|---|---|---|")
 
     def shown(values: list[float] | None) -> str:
         if not values:
