@@ -1,7 +1,7 @@
 #!/bin/sh
 # The whole study, from rated pictures to the student and its table of results.
 #
-#   recipes/reproduce.sh [small|paper] [--tiny] [--rounds=N] [--until=STAGE]
+#   recipes/reproduce.sh [small|paper] [--tiny] [--rounds=N] [--until=STAGE] [--ray[=ADDRESS]]
 #
 # small   two CPU cores and the data in ../shared (the default). Minutes on two shared cores: T 8, its labels 8, T+ 4,
 #         its labels 5, student 17 and 21 and 32, population, export and policies 12: less than two hours to the model.
@@ -11,6 +11,7 @@
 #         ends with an error unless the student ranks a degradation that it was taught
 # --rounds=N      rounds of self-training (1)
 # --until=STAGE   stop after teacher, teacher_plus or student
+# --ray           pictures are labelled in a Ray cluster: the one at ADDRESS (host:port), one that runs, or this machine
 #
 # The five stages (arXiv 2507.15709): teacher T on L; T labels U1; T+ on L and U1(T); T+ labels U2;
 # student on L, U1(T) and U2(T+). A stage whose inputs have not changed since it was done is skipped; one
@@ -18,14 +19,16 @@
 set -euf
 cd "$(dirname "$0")/.."
 
-world=small tiny="" rounds=1 until=end
+world=small tiny="" rounds=1 until=end ray=""
 for argument; do
     case $argument in
         small | paper) world=$argument ;;
         --tiny) tiny=-tiny ;;
         --rounds=*) rounds=${argument#*=} ;;
         --until=*) until=${argument#*=} ;;
-        *) sed -n '2,17p' "$0" >&2; exit 2 ;;
+        --ray) ray=auto ;;
+        --ray=*) ray=${argument#*=} ;;
+        *) sed -n '2,18p' "$0" >&2; exit 2 ;;
     esac
 done
 trap 'trap "" TERM; kill 0; exit 130' INT  # what runs in the background would not hear of Ctrl-C
@@ -62,13 +65,21 @@ train() { # train RUN RECIPE "MANIFESTS" [--set …]: a run folder, and in it th
 pseudo_label() {
     model=$runs/$2/model.onnx
     for set in L "$1"; do
-        stage "$runs/$set.$2.csv" "$model $runs/$set.csv" \
-            $efiqa score "$runs/$set.csv" -m "$model" --faces none --views "$views" -o "$runs/$set.$2.csv" --resume
+        if [ -n "$ray" ]; then  # a data set in parts, made by as many machines as there are
+            stage "$runs/$set.$2.parts" "$model $runs/$set.csv" \
+                $efiqa score "$runs/$set.csv" -m "$model" --faces none --views "$views" -o "$runs/$set.$2.parts/" \
+                --resume --ray "$ray"
+        else
+            stage "$runs/$set.$2.csv" "$model $runs/$set.csv" \
+                $efiqa score "$runs/$set.csv" -m "$model" --faces none --views "$views" -o "$runs/$set.$2.csv" --resume
+        fi
     done
+    scores=csv said=csv
+    [ -z "$ray" ] || scores=parts said=parts/_shards.jsonl
     calibration=""
-    [ "$calibrated" = yes ] && calibration="--ratings $runs/L.csv --rated $runs/L.$2.csv"
-    stage "$runs/$3.csv" "$model $runs/$1.$2.csv $runs/L.$2.csv $runs/L.csv" \
-        $efiqa label "$runs/$1.$2.csv" -m "$model" --manifest "$runs/$1.csv" \
+    [ "$calibrated" = yes ] && calibration="--ratings $runs/L.csv --rated $runs/L.$2.$scores"
+    stage "$runs/$3.csv" "$model $runs/$1.$2.$said $runs/L.$2.$said $runs/L.csv" \
+        $efiqa label "$runs/$1.$2.$scores" -m "$model" --manifest "$runs/$1.csv" \
         $calibration --confidence "$confidence" -o "$runs/$3.csv"
 }
 

@@ -33,7 +33,7 @@ from efiqa.scorer import Scorer
 Grey = Callable[..., Path]
 VERBS = [
     *("score", "info", "index", "degrade", "label", "evaluate", "probe", "calibrate", "threshold", "drift"),
-    *("train", "export", "quantize", "bench", "serve"),
+    *("train", "export", "quantize", "bench", "plan", "serve"),
 ]
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from efiqa.errors import RecordError
+from efiqa.errors import ImageNotFound, ImageUnreadable, RecordError
 from efiqa.scorer import Scorer
-from efiqa.shards import Shard, members
+from efiqa.shards import Shard, members, picture_in_tar
 from efiqa.sources import Named, entries, expand
 
 
@@ -227,3 +227,29 @@ def test_memory_does_not_grow_with_a_shard(kind: str):
     number, most = peak(members(Shard("s", str(path), kind)))
     assert number == count
     assert most < 0.2 * count * len(data)
+
+
+def test_a_picture_in_a_tar_is_had_by_its_name_as_often_and_in_any_order(rows):
+    files = [("a.png", png(0)), ("./sub/b.png", png(51)), ("a.png", png(255)), ("c.json", b"{}")]
+    write_tar(Path("s.tar"), files)
+    for _ in range(2):
+        assert picture_in_tar("s.tar/a.png#2") == png(255)
+        assert picture_in_tar("s.tar/sub/b.png") == png(51)
+        assert picture_in_tar("s.tar/a.png") == png(0)
+    for name in ("s.tar/c.json", "s.tar/none.png", "t.tar/a.png", "a.png"):
+        with pytest.raises(ImageNotFound):
+            picture_in_tar(name)
+    Path("t.csv").write_text("image\ns.tar/sub/b.png\ns.tar/gone.png\n")
+    assert rows("t.csv") == [("s.tar/sub/b.png", "ok", 0.2), ("s.tar/gone.png", "not_found", None)]
+
+
+def test_a_tar_that_was_written_anew_is_read_anew_and_a_cut_one_gives_what_is_whole():
+    write_tar(Path("s.tar"), {"a.png": png(0), "b.png": png(51)})
+    assert picture_in_tar("s.tar/b.png") == png(51)
+    write_tar(Path("s.tar"), {"b.png": png(255), "c.png": png(7), "d.png": png(9)})
+    assert picture_in_tar("s.tar/b.png") == png(255)
+    data = Path("s.tar").read_bytes()
+    Path("s.tar").write_bytes(data[: 3 * 512 + 10])  # in the header, or the bytes, of the second picture
+    assert picture_in_tar("s.tar/b.png") == png(255)
+    with pytest.raises((ImageNotFound, ImageUnreadable)):
+        picture_in_tar("s.tar/d.png")

@@ -11,11 +11,13 @@ EfiqaError
 │   ├── ImageTooLarge         too_large
 │   ├── ImageTooSmall         too_small
 │   ├── ShardUnreadable       incomplete: the rest of an archive, after which its row is named
-│   └── TooManyFaces          too_many_faces
+│   ├── TooManyFaces          too_many_faces
+│   └── Killed                killed: it ended the process that scored it
 ├── InvalidArgument       an array, option or value of the wrong kind, shape or range
 ├── ModelError            a model file that does not explain itself, or contradicts its card
 ├── RecordError           a manifest, prediction or recipe file that breaks its format
 ├── OutputError           a result that cannot be written
+├── WorkerError           a process that scores and cannot be started
 ├── TrainingError         a training run that cannot start or go on
 └── MissingExtra          an optional dependency that is not installed
 """
@@ -79,6 +81,10 @@ class TooManyFaces(ImageError):
     status = "too_many_faces"
 
 
+class Killed(ImageError):
+    status = "killed"
+
+
 class InvalidArgument(EfiqaError, ValueError):
     pass
 
@@ -92,6 +98,10 @@ class RecordError(EfiqaError):
 
 
 class OutputError(EfiqaError):
+    pass
+
+
+class WorkerError(EfiqaError):
     pass
 
 

@@ -51,7 +51,7 @@ def run_job(
     try:
         path.touch()
         with path.open("r+b") as file:
-            _lock(file, output)
+            lock(file, printable(output))
             if not (resume and file.readline().endswith(b"\n")):
                 file.truncate(0)
                 file.seek(0)
@@ -86,7 +86,7 @@ def run_job(
     return count
 
 
-def _lock(file: BinaryIO, output: Path) -> None:
+def lock(file: BinaryIO, output: str) -> None:
     """Raises OutputError while another job writes the same output; a lock ends with its process."""
     if sys.platform == "win32":  # has no such lock: two jobs for one output are not told apart there
         return
@@ -94,7 +94,7 @@ def _lock(file: BinaryIO, output: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise OutputError(
-            f"another job is writing {printable(output)}", hint="wait for it, or name another output"
+            f"another job is writing {output}", hint="wait for it, or name another output"
         ) from error
 
 

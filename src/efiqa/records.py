@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, make_dataclass, replace
@@ -21,8 +23,10 @@ from efiqa.tables import (
     printable,
     read_places,
     table_format,
+    tar_of,
     uncollected,
     whole,
+    write_parquet,
     write_table,
 )
 
@@ -107,6 +111,8 @@ COLUMNS = _FIELDS[: _FIELDS.index("spread")]
 """What every file of predictions has; the other fields are written where they were asked for."""
 ATTRIBUTES = _FIELDS[_FIELDS.index("resolution") :]
 MANIFEST_COLUMNS = tuple(field.name for field in fields(Row))
+SHARDS = "_shards.jsonl"
+"""Of a data set in parts: what each part holds. Written last, so a folder that has it is whole."""
 SPLITS = ("train", "validation", "test")
 _TEXT = {"image", "status", "message", "split", "source", "group", "decision", "reasons"}
 _KINDS = {name: str if name in _TEXT else int if name == "face" else float for name in _FIELDS}
@@ -150,10 +156,40 @@ def _quick(kind: type[T]) -> Callable[..., T]:
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:
-    """Predictions of any of the three formats, in file order, streaming."""
+    """Predictions of any of the three formats, or of a data set's folder, in order, streaming.
+
+    Raises RecordError for a folder that is no data set of efiqa, or one that lacks a part.
+    """
     make = _quick(Prediction)
-    for where, cells in read_places(path, only=_KINDS):
-        yield make(**_values(_KINDS, cells, where))
+    for table in parts_of(path) if path.is_dir() else [path]:
+        for where, cells in read_places(table, only=_KINDS):
+            yield make(**_values(_KINDS, cells, where))
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The files of a data set that `efiqa score -o FOLDER/` wrote, in order. Raises as shards_of."""
+    return [folder / cells["file"] for cells in shards_of(folder)]
+
+
+def shards_of(folder: Path) -> list[dict[str, Any]]:
+    """What a data set says of its parts, in order.
+
+    Raises RecordError for a folder that is none, and for one that lacks a part.
+    """
+    shards = folder / SHARDS
+    if not shards.is_file():
+        raise RecordError(
+            f"{printable(folder)} is no finished data set: it has no {SHARDS}",
+            hint="the job that began it ends it, with --resume",
+        )
+    records = [json.loads(line) for line in shards.read_text(encoding="utf-8").splitlines()]
+    for cells in records:
+        if "file" not in cells:
+            raise RecordError(
+                f"{printable(folder)} lacks shard {cells['shard']}: {cells['error']}",
+                hint="the same command with --resume tries it again",
+            )
+    return records
 
 
 def read_manifest(path: Path, *, check_files: bool = False) -> list[Row]:
@@ -175,6 +211,7 @@ def read_manifests(paths: Iterable[Path], *, check_files: bool = False) -> list[
     number that is none or not finite; an unknown split; a label of source `human` outside 0–1; a weight
     below 0; half a square; one square of one picture with two labels in one manifest; a picture or group in
     two splits, with both places; and with `check_files` for pictures that are not there, with their number.
+    Of one in a tar (`faces.tar/000.jpg`) the tar must be there.
     """
     make = _quick(Row)
     rows: list[Row] = []
@@ -213,7 +250,17 @@ def read_manifests(paths: Iterable[Path], *, check_files: bool = False) -> list[
             )
     if check_files:
         there = sorted(pictures)
-        missing = [(index, file) for index, file in there if not os.path.isfile(file)]  # noqa: PTH113
+        known: dict[str, bool] = {}  # by folder, as most pictures of a tar are in one
+
+        def is_there(file: str) -> bool:
+            if os.path.isfile(file):  # noqa: PTH113
+                return True
+            folder = os.path.dirname(file)  # noqa: PTH120
+            if folder not in known:
+                known[folder] = tar_of(f"{folder}/") is not None
+            return known[folder]
+
+        missing = [(index, file) for index, file in there if not is_there(file)]
         if missing:
             first, file = missing[0]
             raise RecordError(
@@ -280,6 +327,13 @@ def write_predictions(path: Path, rows: Iterable[Prediction], *, more: Sequence[
     """Write COLUMNS and `more` fields in the format of the path's ending; atomic. Returns how many."""
     names = (*COLUMNS, *more)
     return write_table(path, {name: _KINDS[name] for name in names}, map(attrgetter(*names), rows))
+
+
+def predictions_parquet(rows: Iterable[Prediction], *, more: Sequence[str] = ()) -> bytes:
+    """What write_predictions writes as .parquet, in memory."""
+    names, file = (*COLUMNS, *more), io.BytesIO()
+    write_parquet(file, {name: _KINDS[name] for name in names}, map(attrgetter(*names), rows))
+    return file.getvalue()
 
 
 def prediction_line(row: Prediction, *, more: Sequence[str] = ()) -> str:

@@ -1,4 +1,4 @@
-"""Shards: tar, zip, Parquet or a list of files, each read as a stream of pictures, never unpacked to disk.
+"""Shards: tar, zip or Parquet, each read as a stream of pictures, never unpacked to disk; lists of files.
 
 A picture in a shard is named SHARD/MEMBER: `faces-0003.tar/000.jpg`. Of a Parquet file the member is the
 row's number from 0. Where a tar holds a name twice, the second is `000.jpg#2`, and so on.
@@ -15,8 +15,9 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import PurePosixPath
+from contextlib import suppress
+from functools import lru_cache, partial
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from efiqa.errors import (
@@ -32,7 +33,7 @@ from efiqa.errors import (
 )
 from efiqa.image import MAX_BYTES
 from efiqa.stores import StoreError, is_address, local, open_stream, read_image
-from efiqa.tables import printable, pyarrow_module
+from efiqa.tables import printable, pyarrow_module, tar_of
 
 SUFFIXES = frozenset(
     [
@@ -67,7 +68,7 @@ ARCHIVES = {
 }
 """Endings by which archives are found, in folders too."""
 
-Kind = Literal["tar", "zip", "parquet", "list"]
+Kind = Literal["tar", "zip", "parquet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +86,16 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A file of many pictures. `column` is that of a Parquet's pictures, where several may be meant."""
+    """A file of many pictures. `column` is that of a Parquet's pictures, where several may be meant.
+
+    `size` is its bytes, where a listing said so.
+    """
 
     name: str
     address: str
     kind: Kind
     column: str | None = None
+    size: int | None = field(default=None, compare=False)
 
 
 def archive_kind(address: str) -> Kind | None:
@@ -123,7 +128,9 @@ def members(shard: Shard) -> Iterator[Named]:
         where = (
             f"after {count:,} pictures this {shard.kind} cannot be read on" if count else "it cannot be read"
         )
-        yield Named(shard.name, shard.address, ShardUnreadable(f"{where}: {reason}"))
+        unreadable = ShardUnreadable(f"{where}: {reason}")
+        unreadable.__cause__ = error
+        yield Named(shard.name, shard.address, unreadable)
         return
     if not count:
         yield Named(shard.name, shard.address, EmptyImage(f"this {shard.kind} holds no pictures"))
@@ -176,6 +183,47 @@ def _tar(shard: Shard, stream: io.BufferedIOBase) -> Iterator[Named]:
             else:
                 file = archive.extractfile(member)
                 yield _held(shard, name, file.read() if file else b"")
+
+
+def picture_in_tar(path: str) -> bytes:
+    """Bytes of `shards/faces-0003.tar/000.jpg`, a name as `members` gives it, of a tar that is not compressed.
+
+    Where each picture lies is read once a tar, and kept. Raises ImageNotFound where there is no such tar, or
+    none of that name in it, ImageUnreadable where it cannot be read.
+    """
+    archive = tar_of(path)
+    if archive is None:
+        raise ImageNotFound(f"{printable(path)} is in no tar")
+    name = path[len(archive) + 1 :]
+    try:
+        status = Path(archive).stat()
+        place = _places_in_tar(archive, status.st_size, status.st_mtime_ns).get(name)
+        if place is None:
+            raise ImageNotFound(f"{printable(archive)} holds no picture {name!r}")
+        with Path(archive).open("rb") as file:
+            file.seek(place[0])
+            data = file.read(place[1])
+    except OSError as error:
+        raise ImageUnreadable(f"{printable(archive)} cannot be read: {error.strerror or error}") from error
+    if len(data) < place[1]:
+        raise ImageUnreadable(f"{printable(archive)} ends within {name!r}")
+    return data
+
+
+@lru_cache(maxsize=4096)
+def _places_in_tar(archive: str, size: int, changed: int) -> dict[str, tuple[int, int]]:
+    """Offset and length of each picture; `size` and `changed` tell an archive from one of its name before."""
+    seen: Counter[str] = Counter()
+    places = {}
+    with suppress(tarfile.TarError), tarfile.open(archive, "r:", tarinfo=_Header) as file:
+        for member in file:
+            file.members = []  # type: ignore[attr-defined]
+            if member.isdir() or not is_picture(member.name):
+                continue
+            name = _stable_name(member.name, seen)
+            if member.isreg() and member.size <= MAX_BYTES:
+                places[name] = member.offset_data, member.size
+    return places
 
 
 def _zip(shard: Shard, stream: io.BufferedIOBase) -> Iterator[Named]:
@@ -262,7 +310,7 @@ def parquet_pictures(name: str, address: str, asked: str | None) -> str | None:
 
 
 def write_list(items: Iterable[Named]) -> bytes:
-    """A shard of kind `list`: one JSON line for each, [name, path], or [name, path, status, message]."""
+    """One JSON line for each: [name, path], or [name, path, status, message]."""
     lines = []
     for item in items:
         cells = [item.name, item.path]
@@ -272,8 +320,9 @@ def write_list(items: Iterable[Named]) -> bytes:
     return "".join(lines).encode()
 
 
-def _list(shard: Shard, stream: io.BufferedIOBase) -> Iterator[Named]:
-    for line in stream:
+def read_list(data: bytes) -> Iterator[Named]:
+    """What write_list wrote."""
+    for line in data.splitlines():
         name, path, *reason = json.loads(line)
         if reason:
             kinds = {kind.status: kind for kind in ImageError.__subclasses__()}
@@ -283,8 +332,10 @@ def _list(shard: Shard, stream: io.BufferedIOBase) -> Iterator[Named]:
 
 
 def named_file(name: str, path: str, size: int | None = None) -> Named:
-    """A picture in a file of its own; one in a store is read where it is scored."""
-    return Named(name, path, None, partial(read_image, path, size) if is_address(path) else None)
+    """A picture in a file of its own, or in a tar by its name; it is read where it is scored."""
+    if is_address(path):
+        return Named(name, path, None, partial(read_image, path, size))
+    return Named(name, path, None, partial(picture_in_tar, path) if tar_of(path) else None)
 
 
 def _held(shard: Shard, member: str, data: bytes) -> Named:
@@ -300,4 +351,4 @@ def _too_large(size: int) -> ImageTooLarge:
 
 
 _READERS: dict[Kind, Callable[[Shard, io.BufferedIOBase], Iterator[Named]]]
-_READERS = {"tar": _tar, "zip": _zip, "parquet": _parquet, "list": _list}
+_READERS = {"tar": _tar, "zip": _zip, "parquet": _parquet}

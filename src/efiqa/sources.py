@@ -21,9 +21,10 @@ from efiqa.shards import (
     members,
     named_file,
     parquet_pictures,
+    picture_in_tar,
 )
 from efiqa.stores import file_system, is_address, local, open_stream, public, walk
-from efiqa.tables import FORMATS, printable, read_table
+from efiqa.tables import FORMATS, printable, read_table, tar_of
 
 __all__ = ["SUFFIXES", "Named", "Shard", "entries", "expand", "load_row", "pictures_in"]
 
@@ -110,7 +111,7 @@ def _one(text: str, column: str | None, size: int | None = None) -> Named | Shar
     kind = "parquet" if local(text).lower().endswith(".parquet") else archive_kind(text)
     if kind is None:
         return named_file(public(text), text, size)
-    return Shard(public(text), text, kind, column)
+    return Shard(public(text), text, kind, column, size)
 
 
 def _stored(address: str, column: str | None) -> Iterator[Named | Shard]:
@@ -184,9 +185,11 @@ def _tabled(table: Path) -> Iterator[Named]:
 def load_row(row: Row) -> Image:
     """The part of the picture that a manifest's row speaks of, RGB uint8 (H, W, 3).
 
+    The picture may be in a tar: `faces.tar/000.jpg`.
+
     Raises ImageError for a picture that cannot be used, RecordError for a square that lies outside it.
     """
-    image = load_image(row.image)
+    image = load_image(picture_in_tar(row.image) if tar_of(row.image) else row.image)
     if row.bounds is None:
         return image
     try:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from efiqa.errors import MissingExtra, OutputError, RecordError
 
@@ -28,6 +28,12 @@ SEPARATED = "save the table as CSV with commas between the cells, and with decim
 def printable(path: str | os.PathLike[str]) -> str:
     r"""A path as text any file can hold: bytes that are not UTF-8 become `\xNN`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def tar_of(path: str) -> str | None:
+    """The tar that `shards/faces-0003.tar/000.jpg` is in; none where there is no such file."""
+    before, found, _ = path.partition(".tar/")
+    return f"{before}.tar" if found and os.path.isfile(f"{before}.tar") else None  # noqa: PTH113
 
 
 class Files:
@@ -247,7 +253,8 @@ def write_table(path: Path, columns: Mapping[str, type], rows: Iterable[Sequence
                     file.write(json_line(columns, row))
                     count += 1
         case _:
-            count = _write_parquet(path, columns, rows)
+            with atomic(path, binary=True) as file:
+                count = write_parquet(file, columns, rows)
     return count
 
 
@@ -274,12 +281,13 @@ def pyarrow_module(module: str) -> Any:
         raise MissingExtra("pyarrow", extra="parquet") from error
 
 
-def _write_parquet(path: Path, columns: Mapping[str, type], rows: Iterable[Sequence[Any]]) -> int:
+def write_parquet(file: BinaryIO, columns: Mapping[str, type], rows: Iterable[Sequence[Any]]) -> int:
+    """Write rows into an open file, streaming; the same rows give the same bytes. Returns their number."""
     arrow, parquet = pyarrow_module("pyarrow"), pyarrow_module("pyarrow.parquet")
     kinds = {str: arrow.string(), int: arrow.int32(), float: arrow.float64()}
     schema = arrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
     iterator, count = iter(rows), 0
-    with atomic(path, binary=True) as file, parquet.ParquetWriter(file, schema) as writer:
+    with parquet.ParquetWriter(file, schema) as writer:
         while group := list(itertools.islice(iterator, 10_000)):
             cells = [list(column) for column in zip(*group, strict=True)]
             writer.write_table(arrow.table(cells, schema=schema))

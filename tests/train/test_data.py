@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -434,3 +435,32 @@ def test_the_worse_of_a_pair_is_further_from_the_picture_for_each_kind(picture: 
 def test_sources_are_counted(flat_rows: FlatRows) -> None:
     rows = [*flat_rows(2), replace(flat_rows(1)[0], source=""), replace(flat_rows(1)[0], source="teacher@1")]
     assert count_sources(rows) == {"human": 2, "unknown": 1, "teacher@1": 1}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_pictures_in_tars_make_the_batches_of_the_same_pictures_in_files_in_the_order_of_the_seed(
+    noisy_rows: list[Row], tmp_path: Path, processes: int
+) -> None:
+    in_tars = []
+    for number, row in enumerate(noisy_rows):
+        shard = tmp_path / f"s-{number % 2}.tar"
+        with tarfile.open(shard, "a") as archive:
+            archive.add(row.image, Path(row.image).name)
+        in_tars.append(replace(row, image=f"{shard}/{Path(row.image).name}"))
+    write_manifest(tmp_path / "tars.csv", in_tars)
+    rows, _ = read(str(tmp_path / "tars.csv"))
+    recipe = recipe_of(ladder=Ladder(pairs=2, kinds=("blur",)), batch=4, seed=3)
+    for rank in range(processes):
+        files = Batches(noisy_rows, recipe, rank=rank, processes=processes)
+        tars = Batches(rows, recipe, rank=rank, processes=processes)
+        for made, again, step in zip(loader(tars, 0, 5, 2), loader(tars, 0, 5, 0), range(5), strict=True):
+            assert equal(made, again)
+            assert torch.equal(made.image, files[step].image)
+            assert [Path(name).name for name in made.ids] == [Path(name).name for name in files[step].ids]
+            assert not made.unreadable
+
+
+def test_a_tar_that_is_not_there_stops_the_run_before_it_starts(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.csv", [Row(str(tmp_path / "gone.tar" / "a.png"), score=0.5)])
+    with pytest.raises(RecordError, match=r"gone\.tar/a\.png is not there"):
+        read(str(tmp_path / "m.csv"))

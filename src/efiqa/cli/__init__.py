@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from typing import Annotated, NoReturn
 
@@ -16,6 +17,7 @@ from efiqa.cli.evaluate import evaluate
 from efiqa.cli.info import info
 from efiqa.cli.label import label
 from efiqa.cli.manifests import degrade, index
+from efiqa.cli.plan import plan
 from efiqa.cli.probe import probe
 from efiqa.cli.quantize import quantize
 from efiqa.cli.score import score
@@ -34,7 +36,7 @@ app = typer.Typer(
 )
 for verb in (
     *(score, info, index, degrade, label, evaluate, probe, calibrate, threshold, drift, train, export),
-    *(quantize, bench, serve),
+    *(quantize, bench, plan, serve),
 ):
     app.command()(verb)
 
@@ -45,7 +47,7 @@ def main() -> NoReturn:
         encoding = None if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
-        code = app(standalone_mode=False)
+        code = app(args=_with_address(sys.argv[1:]), standalone_mode=False)
     except EfiqaError as error:
         complain(str(error), error.hint)
         code = 2
@@ -64,6 +66,16 @@ def main() -> NoReturn:
     if code == 130:  # also what newer typer returns for Ctrl-C
         complain("interrupted", "the same command with --resume goes on, where it has that option")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _with_address(arguments: list[str]) -> list[str]:
+    """`--ray` alone means `--ray auto`: what follows is its address only where it looks like one."""
+    given = []
+    for at, word in enumerate(arguments):
+        following = arguments[at + 1] if at + 1 < len(arguments) else ""
+        alone = word == "--ray" and not re.fullmatch(r"auto|local|ray://\S+|[\w.-]+:\d+", following)
+        given.append("--ray=auto" if alone else word)
+    return given
 
 
 @app.callback(invoke_without_command=True)

@@ -16,12 +16,14 @@ from rich.table import Table
 
 from efiqa import __version__
 from efiqa.cli.terminal import Model, Precision, Runtime, Threads, Workers, plain, progress_bar, talk
+from efiqa.errors import RecordError
 
 if TYPE_CHECKING:
     from efiqa.records import Prediction
     from efiqa.scorer import Scorer
     from efiqa.sources import Named
 
+SHARD_SIZE = 1000
 TABLE_ROWS = 200
 """A table on a terminal shows this many rows; files and pipes get all."""
 
@@ -42,9 +44,14 @@ def score(
         ),
     ],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--output", "-o", help="Write scores.csv, .jsonl or .parquet; appears when all is done."
+            "--output",
+            "-o",
+            metavar="FILE|FOLDER/",
+            help="Write scores.csv, .jsonl or .parquet, which appears when all is done; or, with / at its "
+            "end, a data set: a folder, here or in a store, with a .parquet for each archive, and for every "
+            "so many files.",
         ),
     ] = None,
     faces: Annotated[
@@ -100,6 +107,35 @@ def score(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted job for the same output.")
     ] = False,
+    shard_size: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Of a data set: files in one part; default: {SHARD_SIZE:,}."),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of a data set: processes that score; default: 1, in a cluster as many as it has room for.",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Score a data set in a Ray cluster: its address, **auto** (the default: one that runs, else "
+            "one here), or **local**. `--workers` is pictures at a time, and cores, of each process; "
+            "default: 1.",
+        ),
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a data set: append what happens, as JSON lines.")
+    ] = None,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.prom", help="Of a data set: keep its numbers for Prometheus in this file."
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a row has no score.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
@@ -111,30 +147,47 @@ def score(
     `efiqa score photos/ -o scores.csv`
 
     `find . -name '*.jpg' | efiqa score - --faces largest | jq .score`
+
+    `efiqa score 's3://bucket/faces-{0000..0999}.tar' -o s3://bucket/scores/ --ray`
     """
     from efiqa.calibrate import read_calibration
     from efiqa.policy import read_policy
     from efiqa.records import ATTRIBUTES
-    from efiqa.scorer import DEFAULT_COVERAGE, Scorer
-    from efiqa.sources import expand
-    from efiqa.stores import is_address
+    from efiqa.scorer import DEFAULT_COVERAGE, Scorer, available_cores
+    from efiqa.sources import entries, expand
+    from efiqa.stores import is_address, public
+    from efiqa.workers import Setup
 
     if resume and output is None:
         raise typer.BadParameter("--resume needs -o: only a job with an output file can go on")
+    sharded = output is not None and output.endswith(("/", os.sep))
+    if not sharded:
+        given = {"--shard-size": shard_size, "--concurrency": concurrency, "--ray": ray, "--log": log}
+        for option, value in {**given, "--metrics": metrics}.items():
+            if value is not None:
+                raise typer.BadParameter(f"{option} needs -o FOLDER/: only a data set is scored so")
+        if output is not None and is_address(output):
+            raise RecordError(
+                f"{public(output)}: one file of scores is written here, not in a store",
+                hint="with / at its end it is a data set, which may lie in a store",
+            )
+    if ray is not None or concurrency is not None:
+        workers = workers or (1 if ray is not None else max(1, available_cores() // (concurrency or 1)))
     named = [name.strip() for name in views.split(",")] if views else []
-    scorer = Scorer(
-        model,
-        detector=detector,
-        threads=threads,
-        workers=workers,
-        views=named,
-        calibration=read_calibration(calibration) if calibration else None,
-        coverage=DEFAULT_COVERAGE if intervals else None,
-        policy=None if policy is None else read_policy(policy),
-        attributes=attributes,
-        runtime=runtime,  # type: ignore[arg-type]
-        precision=precision,  # type: ignore[arg-type]
-    )
+    options: dict[str, Any] = {
+        "model": model,
+        "detector": detector,
+        "threads": threads,
+        "workers": workers,
+        "views": named,
+        "calibration": read_calibration(calibration) if calibration else None,
+        "coverage": DEFAULT_COVERAGE if intervals else None,
+        "policy": None if policy is None else read_policy(policy),
+        "attributes": attributes,
+        "runtime": runtime,
+        "precision": precision,
+    }
+    scorer = Scorer(**options)
     more = ["spread"] if scorer.views else []
     more += ["low", "high"] if scorer.coverage else []
     more += ["decision"] if scorer.policy else []
@@ -142,7 +195,41 @@ def score(
     more += ATTRIBUTES if attributes else []
     if not quiet:
         _say_limits(scorer, faces)
-    items = expand(inputs, sys.stdin.buffer if sys.stdin else None, column=column)
+    stdin = sys.stdin.buffer if sys.stdin else None
+    job = {
+        "model": f"{scorer.card.name}@{scorer.digest}",
+        "faces": faces,
+        "detector": detector,
+        "views": ",".join(scorer.views) or None,
+        "calibration": _digest(scorer.calibration),
+        "coverage": scorer.coverage,
+        "policy": _digest(scorer.policy),
+        "attributes": attributes or None,
+        "runtime": [scorer.opened.runtime, scorer.opened.precision],
+        "efiqa": __version__,
+    }
+    if sharded and output is not None:
+        from efiqa.cli.dataset import score_data_set
+
+        options["runtime"] = scorer.opened.runtime.lower().replace(" ", "")  # one for all, whatever they have
+        rows, decided, failed = score_data_set(
+            entries(inputs, stdin, column=column),
+            output,
+            Setup(options, faces, more),  # type: ignore[arg-type]
+            job=job,
+            shard_size=shard_size or SHARD_SIZE,
+            concurrency=concurrency,
+            ray=ray,
+            resume=resume,
+            log=log,
+            metrics=metrics,
+            quiet=quiet,
+        )
+        _end(rows, decided, scorer, public(output), quiet=quiet)
+        if failed or (strict and set(rows) - {"ok"}):
+            raise typer.Exit(1)
+        return
+    items = expand(inputs, stdin, column=column)
     counts: Counter[str] = Counter()
     decisions: Counter[str] = Counter()
     with progress_bar(quiet) as progress:
@@ -163,30 +250,14 @@ def score(
         if output is not None:
             from efiqa.journal import run_job
 
-            job = {
-                "model": f"{scorer.card.name}@{scorer.digest}",
-                "faces": faces,
-                "detector": detector,
-                "views": ",".join(scorer.views) or None,
-                "calibration": _digest(scorer.calibration),
-                "coverage": scorer.coverage,
-                "policy": _digest(scorer.policy),
-                "attributes": attributes or None,
-                "runtime": [scorer.opened.runtime, scorer.opened.precision],
-                "efiqa": __version__,
-            }
-            run_job(items, rows_of, output, job=job, resume=resume, more=more, done=done)
+            run_job(items, rows_of, Path(output), job=job, resume=resume, more=more, done=done)
         else:
             try:
                 _print_rows(rows_of(items), more, done)
             except BrokenPipeError:  # the reader of our output has gone, as `head` does
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit from None
-    if not quiet:
-        _summary(counts, scorer, output)
-        if scorer.policy:
-            parts = ", ".join(f"{decisions[name]:,} {name}" for name in ("accept", "review", "reject"))
-            talk.print(f"policy {plain(scorer.policy.name)}: {parts}", highlight=False)
+    _end(counts, decisions, scorer, output, quiet=quiet)
     if strict and set(counts) - {"ok"}:
         raise typer.Exit(1)
 
@@ -251,11 +322,19 @@ def _print_rows(rows: Iterator[list[Prediction]], more: Sequence[str], done: Any
         talk.print(f"only the first {TABLE_ROWS} rows are shown; -o scores.csv writes all")
 
 
-def _summary(counts: Counter[str], scorer: Scorer, output: Path | None) -> None:
+def _end(
+    counts: Counter[str], decisions: Counter[str], scorer: Scorer, output: str | None, *, quiet: bool
+) -> None:
+    """What the job came to, on stderr."""
+    if quiet:
+        return
     parts = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
-    where = f" → {plain(str(output))}" if output else ""
+    where = f" → {plain(output)}" if output else ""
     talk.print(
         f"{sum(counts.values()):,} rows: {parts}; model {scorer.card.name} {scorer.card.version} "
         f"({scorer.opened.runtime}, {scorer.opened.precision}){where}",
         highlight=False,
     )
+    if scorer.policy:
+        parts = ", ".join(f"{decisions[name]:,} {name}" for name in ("accept", "review", "reject"))
+        talk.print(f"policy {plain(scorer.policy.name)}: {parts}", highlight=False)
