@@ -58,8 +58,8 @@ export default defineConfig({
   plugins: [serviceWorker()],
   test: {
     include: [`tests/*.${process.env.SHOW ?? "test"}.ts`], // SHOW: what is made on demand, in the same browser
-    testTimeout: 300_000,
-    hookTimeout: 300_000,
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
     fileParallelism: false,
   },
 });

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
@@ -30,94 +30,40 @@ pytest.importorskip("fastapi")
 
 from efiqa.client import AsyncClient, Box, Client, ServiceError
 
+if TYPE_CHECKING:
+    from conftest import Service
+
 TYPE = {"Content-Type": "application/octet-stream"}
 HEAD = b"POST /v1/score?faces=none HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
-
-
-class Service:
-    """`efiqa serve` with these options on a port that was free; `said` is what it writes.
-
-    A context: nothing of it is left when a test fails, so that the next one starts on clean ground.
-    """
-
-    def __init__(self, *options: object, environment: dict[str, str] | None = None) -> None:
-        command = [sys.executable, "-W", "error", "-m", "efiqa", "serve", "--port", "0", *map(str, options)]
-        self.process = subprocess.Popen(
-            command,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(environment or {})},
-            start_new_session=True,
-        )
-        assert self.process.stderr is not None
-        self.said: list[str] = []
-        for line in self.process.stderr:
-            self.said.append(line)
-            if found := re.search(r"serves at (https?)://([\d.]+):(\d+)", line):
-                break
-        else:
-            self.end()
-            raise AssertionError("".join(self.said))
-        self.url = found[0].removeprefix("serves at ")
-        self.address = (found[2], int(found[3]))
-        self._reader = threading.Thread(
-            target=lambda: self.said.extend(self.process.stderr or ()), daemon=True
-        )
-        self._reader.start()
-
-    def stop(self, sig: int = signal.SIGINT) -> int:
-        """Its exit code, after this signal."""
-        if self.process.poll() is None:
-            self.process.send_signal(sig)
-        code = self.process.wait(120)
-        self._reader.join(10)
-        self.end()
-        return code
-
-    def end(self) -> None:
-        """At once, with the processes that it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(120)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-
-    def __enter__(self) -> Service:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def connect(self, data: bytes = b"") -> socket.socket:
-        connection = socket.create_connection(self.address, timeout=60)
-        connection.sendall(data)
-        return connection
-
-    def memory(self, field: str = "VmHWM") -> int:
-        """Most kilobytes that it ever had."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        found = re.search(rf"{field}:\s+(\d+) kB", status)
-        assert found
-        return int(found[1])
-
-    def number(self, name: str) -> float:
-        """A number of its metrics; 0 where there is none."""
-        text = httpx2.get(f"{self.url}/metrics").text
-        return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)), 0.0)
-
-    def works(self) -> bool:
-        try:
-            with Client(self.url) as client:
-                (picture,) = client.score(png(51), faces="none")
-        except httpx2.TransportError:
-            return False
-        return [face.score for face in picture.faces] == [0.2]
 
 
 def png(level: int = 51, size: int = 32) -> bytes:
     buffer = io.BytesIO()
     PIL.Image.fromarray(np.full((size, size, 3), level, np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def memory(service: Service) -> int:
+    """Most kilobytes that it ever had."""
+    status = Path(f"/proc/{service.process.pid}/status").read_text(encoding="ascii")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found
+    return int(found[1])
+
+
+def number(service: Service, name: str) -> float:
+    """A number of its metrics; 0 where there is none."""
+    text = httpx2.get(f"{service.url}/metrics").text
+    return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)), 0.0)
+
+
+def works(service: Service) -> bool:
+    try:
+        with Client(service.url) as client:
+            (picture,) = client.score(png(51), faces="none")
+    except httpx2.TransportError:
+        return False
+    return [face.score for face in picture.faces] == [0.2]
 
 
 def answered(connection: socket.socket) -> tuple[int, dict[str, Any]]:
@@ -140,16 +86,16 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(scope="module")
-def service(model: Path) -> Iterator[Service]:
-    with Service("-m", model) as started:
+def service(serve: type[Service], model: Path) -> Iterator[Service]:
+    with serve("-m", model) as started:
         yield started
         assert started.stop() == 0
 
 
 @pytest.fixture(scope="module")
-def hasty(model: Path) -> Iterator[Service]:
+def hasty(serve: type[Service], model: Path) -> Iterator[Service]:
     """A service that waits for no client for more than a second."""
-    with Service("-m", model, "--read-timeout", 1, "-q") as started:
+    with serve("-m", model, "--read-timeout", 1, "-q") as started:
         yield started
         assert started.stop() == 0
 
@@ -262,7 +208,7 @@ def test_whoever_brings_headers_or_a_body_too_slowly_is_given_up(
         with contextlib.suppress(ConnectionResetError):
             while connection.recv(65536):
                 pass
-    assert hasty.works()
+    assert works(hasty)
 
 
 def test_a_byte_at_a_time_is_too_slow_as_well(hasty: Service):
@@ -272,12 +218,14 @@ def test_a_byte_at_a_time_is_too_slow_as_well(hasty: Service):
             connection.sendall(HEAD[sent % 20 : sent % 20 + 1])
             time.sleep(0.1)
     assert sent < 200
-    assert hasty.works()
+    assert works(hasty)
 
 
-def test_connections_over_the_limit_are_closed_and_the_others_stay(model: Path, opened: contextlib.ExitStack):
+def test_connections_over_the_limit_are_closed_and_the_others_stay(
+    serve: type[Service], model: Path, opened: contextlib.ExitStack
+):
     options = ("--max-connections", 3, "--read-timeout", 300, "-q")
-    with Service("-m", model, *options) as service:
+    with serve("-m", model, *options) as service:
         held = [opened.enter_context(service.connect()) for _ in range(3)]
         for _ in range(20):
             with service.connect() as over, contextlib.suppress(ConnectionResetError):
@@ -287,13 +235,13 @@ def test_connections_over_the_limit_are_closed_and_the_others_stay(model: Path, 
             with pytest.raises(TimeoutError):
                 connection.recv(1)
         opened.close()
-        until(service.works)
+        until(lambda: works(service))
         assert service.stop() == 0
 
 
 def test_two_hundred_megabytes_are_refused_in_bounded_memory(service: Service):
-    assert service.works()
-    before = service.memory()
+    assert works(service)
+    before = memory(service)
     block = bytes(1 << 20)
     for _ in range(3):
         with httpx2.Client(timeout=60) as client:
@@ -305,8 +253,8 @@ def test_two_hundred_megabytes_are_refused_in_bounded_memory(service: Service):
             assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
             answer = client.post(f"{service.url}/v1/score", content=iter([block] * 200), headers=TYPE)
             assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
-    assert service.memory() - before < 100_000
-    assert service.works()
+    assert memory(service) - before < 100_000
+    assert works(service)
 
 
 def test_who_leaves_midway_leaves_nothing_behind(service: Service):
@@ -315,8 +263,8 @@ def test_who_leaves_midway_leaves_nothing_behind(service: Service):
     for end in (10, len(HEAD), len(whole) // 2, len(whole)):
         for _ in range(5):
             service.connect(whole[:end]).close()
-    until(lambda: service.number("efiqa_images_waiting") == 0)
-    assert service.works()
+    until(lambda: number(service, "efiqa_images_waiting") == 0)
+    assert works(service)
 
 
 @pytest.mark.parametrize(
@@ -336,21 +284,23 @@ def test_what_is_no_http_is_a_small_400_or_nothing(service: Service, data: bytes
     with contextlib.suppress(ConnectionResetError, IndexError):
         status, body = answered(connection)
         assert (status, set(body["error"])) == (400, {"code", "message", "hint"})
-    assert service.works()
+    assert works(service)
 
 
 def test_nothing_but_lines_of_the_known_form_was_logged(service: Service):
-    assert service.works()
+    assert works(service)
     until(lambda: len(service.said) > 3)
     line = r"\d{4}-\d\d-\d\dT[\d:.]+Z INFO [A-Za-z]+ (/[a-z0-9/]+|unknown) \d{3} [\d.]+ms id=[0-9a-f]{32}\n"
     for said in service.said[1:]:
         assert re.fullmatch(line, said)
 
 
-def test_what_schemathesis_makes_of_the_description_finds_no_mistake(model: Path, tmp_path: Path):
+def test_what_schemathesis_makes_of_the_description_finds_no_mistake(
+    serve: type[Service], model: Path, tmp_path: Path
+):
     pytest.importorskip("schemathesis")
     (tmp_path / "keys").write_text("key", encoding="utf-8")
-    with Service("-m", model, "--keys", tmp_path / "keys", "-q") as service:
+    with serve("-m", model, "--keys", tmp_path / "keys", "-q") as service:
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json"]
         command += ["-H", "Authorization: Bearer key", "--checks", "all", "--seed", "1", "--no-color"]
         command += ["--max-examples", "30", "--suppress-health-check", "all", "--warnings", "off"]
@@ -422,11 +372,11 @@ def load(service: Service, clients: int) -> tuple[list[int], list[BaseException]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_under_load_loses_no_accepted_request(model: Path, processes: int):
-    with Service("-m", model, "--processes", processes, "--drain", 5, "-q") as service:
+def test_sigterm_under_load_loses_no_accepted_request(serve: type[Service], model: Path, processes: int):
+    with serve("-m", model, "--processes", processes, "--drain", 5, "-q") as service:
         statuses, lost, threads = load(service, 8)
         until(lambda: len(statuses) > 60)
-        assert service.number("efiqa_images_total") >= 1
+        assert number(service, "efiqa_images_total") >= 1
         service.process.send_signal(signal.SIGTERM)
         for thread in threads:
             thread.join(60)
@@ -440,8 +390,8 @@ def test_sigterm_under_load_loses_no_accepted_request(model: Path, processes: in
     assert [line for line in service.said if "Traceback" in line or "Error" in line] == []
 
 
-def test_of_several_processes_one_that_dies_is_replaced(model: Path):
-    with Service("-m", model, "--processes", 2, "-q") as service:
+def test_of_several_processes_one_that_dies_is_replaced(serve: type[Service], model: Path):
+    with serve("-m", model, "--processes", 2, "-q") as service:
         listed = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
 
         def children() -> set[int]:
@@ -457,11 +407,11 @@ def test_of_several_processes_one_that_dies_is_replaced(model: Path):
             assert len(first) == 2
             os.kill(min(first), signal.SIGKILL)
             until(lambda: len(children() - first) == 1)
-        until(service.works)
+        until(lambda: works(service))
         assert service.stop(signal.SIGTERM) == 0
 
 
-def test_keys_and_tls(model: Path, tmp_path: Path):
+def test_keys_and_tls(serve: type[Service], model: Path, tmp_path: Path):
     trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     own = authority.issue_cert("127.0.0.1")
@@ -473,7 +423,7 @@ def test_keys_and_tls(model: Path, tmp_path: Path):
     authority.configure_trust(context)
     options = ("--tls-certificate", tmp_path / "cert.pem", "--tls-key", tmp_path / "key.pem", "-q")
     environment = {"EFIQA_KEYS": "three"}
-    with Service("-m", model, "--keys", tmp_path / "keys", *options, environment=environment) as service:
+    with serve("-m", model, "--keys", tmp_path / "keys", *options, environment=environment) as service:
         assert service.url.startswith("https://")
         for key in ("one", "two", "three"):
             with Client(service.url, key=key, verify=context) as client:
@@ -486,17 +436,21 @@ def test_keys_and_tls(model: Path, tmp_path: Path):
         assert service.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
 
 
-def test_it_listens_to_this_machine_alone_unless_told_otherwise(service: Service, model: Path):
+def test_it_listens_to_this_machine_alone_unless_told_otherwise(
+    serve: type[Service], service: Service, model: Path
+):
     assert service.address[0] == "127.0.0.1"
-    with Service("-m", model, "--host", "0.0.0.0", "-q") as other:
+    with serve("-m", model, "--host", "0.0.0.0", "-q") as other:
         assert "anyone who reaches 0.0.0.0" in other.said[0]
         assert other.stop() == 0
 
 
-def test_sixty_four_clients_over_the_limit_of_the_queue_see_200_and_429_only(model: Path):
+def test_sixty_four_clients_over_the_limit_of_the_queue_see_200_and_429_only(
+    serve: type[Service], model: Path
+):
     data = png(size=600)
     with (
-        Service("-m", model, "--workers", 1, "--queue", 2, "-q") as service,
+        serve("-m", model, "--workers", 1, "--queue", 2, "-q") as service,
         httpx2.Client(timeout=60, limits=httpx2.Limits(max_connections=64)) as client,
         concurrent.futures.ThreadPoolExecutor(64) as pool,
     ):

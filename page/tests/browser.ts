@@ -66,6 +66,7 @@ export interface Visit {
 
 /** Open the page and wait until it can judge, or until it says why not. */
 export async function visit(context: BrowserContext, address: string): Promise<Visit> {
+  context.setDefaultTimeout(240_000); // a busy machine is no wrong answer
   const page = await context.newPage();
   const requests: string[] = [];
   const errors: string[] = [];

@@ -248,7 +248,8 @@ def _process(
 def _supervise(count: int, arguments: tuple[Any, ...], ready: Callable[[], None]) -> None:
     """`count` processes that share a socket; one that dies is replaced, until a signal ends all.
 
-    `ready` is called once, when all of them answer. Raises EfiqaError where a process ends before it was ready: the next one would, too.
+    `ready` is called once, when all of them answer. Raises EfiqaError where a process ends before it was
+    ready: the next one would, too.
     """
     context = multiprocessing.get_context("spawn")
     stop: list[int] = []
