@@ -57,7 +57,7 @@ export default defineConfig({
   worker: { format: "es", rollupOptions: { output: { ...names, entryFileNames: "assets/[name]-[hash].js" } } },
   plugins: [serviceWorker()],
   test: {
-    include: [`tests/*.${process.env.SHOW ?? "test"}.ts`], // SHOW: what is made on demand, in the same browser
+    include: [`tests/${process.env.SHOW ?? "*.test"}.ts`], // SHOW: what is made on demand, in the same browser
     testTimeout: 600_000,
     hookTimeout: 600_000,
     fileParallelism: false,

@@ -128,7 +128,7 @@ test.each(["drop", "paste"] as const)("a photo that is given by %s gets its box,
     for (const side of ["x", "y", "width", "height"] as const) {
       expect(Number(await box.getAttribute(side))).toBeCloseTo(known[side]!, 0);
     }
-    expect(await page.textContent("#status")).toBe("One photo judged: 1 faces.");
+    expect(await page.textContent("#status")).toBe("One photo judged. Faces: 1.");
   });
 });
 
@@ -139,8 +139,14 @@ test("what is wrong and what to do stands beside a face", async () => {
     const told = await page.textContent(".faces > li");
     expect(told).toContain("Uneven light: turn to the light, so that both halves of the face get as much");
     expect(told).toContain("Few pixels: move closer");
+    await page.setInputFiles("#files", PORTRAIT);
+    await page.waitForFunction(() => document.querySelectorAll('.photo[data-status="ok"]').length === 2);
+    await judged(page);
+    const todo = (count: number) => `2 photos judged. Faces: 2. Photos with something to do: ${count}.`;
+    expect(await page.textContent("#status")).toBe(todo(0));
     await choose(page, "policy", "enrolment");
-    expect(await page.textContent(".verdict")).toBe(texts["decision.review"]);
+    expect(await page.locator(".verdict").first().textContent()).toBe(texts["decision.review"]);
+    expect(await page.textContent("#status")).toBe(todo(1));
   });
 });
 
@@ -293,6 +299,8 @@ test("on a phone nothing is wider than the screen", async () => {
   await onVisit(async ({ page }) => {
     await page.setInputFiles("#files", [`${SAMPLES}/camera.jpg`, PORTRAIT]);
     await judged(page);
+    await page.click("summary");
+    await choose(page, "where", "server"); // which shows all options that there are
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360);
     const heights = await page.locator("button:visible, .button:visible").evaluateAll((all) => all.map((each) => each.getBoundingClientRect().height));
     expect(Math.min(...heights)).toBeGreaterThanOrEqual(44);
