@@ -56,5 +56,10 @@ export default defineConfig({
   },
   worker: { format: "es", rollupOptions: { output: { ...names, entryFileNames: "assets/[name]-[hash].js" } } },
   plugins: [serviceWorker()],
-  test: { testTimeout: 120_000, hookTimeout: 120_000, fileParallelism: false },
+  test: {
+    include: [`tests/${process.env.SHOW ?? "*.test"}.ts`], // SHOW: what is made on demand, in the same browser
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
+    fileParallelism: false,
+  },
 });

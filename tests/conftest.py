@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import re
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,3 +181,69 @@ def efiqa() -> Callable[..., subprocess.CompletedProcess[bytes]]:
         return subprocess.run([*command, *words], check=False, **options)
 
     return run
+
+
+class Service:
+    """`efiqa serve` with these options on a port that was free; `said` is what it writes.
+
+    A context: nothing of it is left when a test fails, so that the next one starts on clean ground.
+    """
+
+    def __init__(self, *options: object, environment: dict[str, str] | None = None) -> None:
+        command = [sys.executable, "-W", "error", "-m", "efiqa", "serve", "--port", "0", *map(str, options)]
+        self.process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+        assert self.process.stderr is not None
+        self.said: list[str] = []
+        for line in self.process.stderr:
+            self.said.append(line)
+            if found := re.search(r"serves at (https?)://([\d.]+):(\d+)", line):
+                break
+        else:
+            self.end()
+            raise AssertionError("".join(self.said))
+        self.url = found[0].removeprefix("serves at ")
+        self.address = (found[2], int(found[3]))
+        self._reader = threading.Thread(
+            target=lambda: self.said.extend(self.process.stderr or ()), daemon=True
+        )
+        self._reader.start()
+
+    def stop(self, sig: int = signal.SIGINT) -> int:
+        """Its exit code, after this signal."""
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        code = self.process.wait(120)
+        self._reader.join(10)
+        self.end()
+        return code
+
+    def end(self) -> None:
+        """At once, with the processes that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(120)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def connect(self, data: bytes = b"") -> socket.socket:
+        connection = socket.create_connection(self.address, timeout=60)
+        connection.sendall(data)
+        return connection
+
+
+@pytest.fixture(scope="session")
+def serve() -> type[Service]:
+    """`with serve("-m", model) as service:` starts one, on `service.url`."""
+    return Service

@@ -298,12 +298,12 @@ def test_a_body_over_the_limit_is_refused_and_not_read(service: TestClient):
 
 
 def test_ten_thousand_parts_are_refused(service: TestClient):
-    part = b"--X\r\nA:\r\n\r\n\r\n"
+    part = b"--X\r\n\r\n\r\n"
     answer = service.post(
-        "/v1/score", content=5000 * part, headers={"Content-Type": "multipart/form-data; boundary=X"}
+        "/v1/score", content=10_000 * part, headers={"Content-Type": "multipart/form-data; boundary=X"}
     )
     assert refused(answer) == (413, "too_many_images")
-    many = {"images": ["aaaa"] * 5000}
+    many = {"images": ["aaaa"] * 10_000}
     assert refused(service.post("/v1/score", json=many)) == (413, "too_many_images")
     assert refused(service.post("/v1/score", json={"images": ["aaaa"] * 5})) == (413, "too_many_images")
 
@@ -587,5 +587,6 @@ def test_the_page_is_served_with_headers_under_which_it_may_run(small: Scorer, t
 
 def test_where_no_page_is_installed_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(page_module.resources, "files", lambda _: tmp_path)
-    with pytest.raises(InvalidArgument, match="no part of this installation"):
+    with pytest.raises(InvalidArgument, match="no part of this installation") as caught:
         page_folder()
+    assert "scripts/page builds it" in str(caught.value.hint)

@@ -227,6 +227,7 @@ for (const select of [sort, show]) select.onchange = arrange;
 policy.onchange = () => {
   photos.forEach(draw);
   arrange();
+  if (photos.length) progress();
 };
 where.onchange = () => {
   element("key-place").hidden = where.value === "device";

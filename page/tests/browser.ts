@@ -65,8 +65,8 @@ export interface Visit {
 }
 
 /** Open the page and wait until it can judge, or until it says why not. */
-export async function visit(browser: Browser, address: string, options = {}): Promise<Visit> {
-  const context = await browser.newContext({ locale: "en", ...options });
+export async function visit(context: BrowserContext, address: string): Promise<Visit> {
+  context.setDefaultTimeout(240_000); // a busy machine is no wrong answer
   const page = await context.newPage();
   const requests: string[] = [];
   const errors: string[] = [];
@@ -84,6 +84,11 @@ export async function ready(page: Page): Promise<void> {
   await page.waitForFunction(
     () => document.documentElement.dataset.ready || !document.getElementById("notice")!.hidden,
   );
+}
+
+/** Kept for offline use by now, so that no request of the page's own is under way. */
+export async function kept(page: Page): Promise<void> {
+  await page.waitForFunction(() => document.documentElement.dataset.offline);
 }
 
 /** Wait until what was added has been judged. */

@@ -22,10 +22,14 @@ MARKS = 1000
 """JSON of pictures has few brackets and commas: of base64 they are no part. Many would cost much memory."""
 
 
+SMALLEST = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEElEQVR42mNsYIAAJgaKGAAmCACQtTEKkQAAAABJRU5ErkJggg=="
+)
+"""An example that can be sent as it stands: a grey PNG of 8 × 8 pixels, without a face."""
+
+
 class Base64Pictures(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"images": ["/9j/4AAQSkZJRgABAQ…"]}]}
-    )
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"images": [SMALLEST]}]})
     images: list[str] = Field(min_length=1, description="picture files in base64 (RFC 4648), padded")
 
 

@@ -44,7 +44,7 @@ def page_folder() -> Path:
     if not (folder / "index.html").is_file():
         raise InvalidArgument(
             "the page is no part of this installation",
-            hint="from a source tree, build it first (see page/); or leave out --page",
+            hint="scripts/page builds it, in a source tree; or leave out --page",
         )
     return folder
 
