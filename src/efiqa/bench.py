@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from efiqa.card import ModelCard
 from efiqa.errors import InvalidArgument
 from efiqa.faces import Detector, Face
-from efiqa.image import Image, Source
+from efiqa.image import Decoded, Image, Source
 from efiqa.onnx_runtime import multiplier as onnx_multiplier
 from efiqa.openvino_runtime import has_bf16, installed
 from efiqa.openvino_runtime import multiplier as openvino_multiplier
@@ -224,6 +224,10 @@ class _WatchedScorer(Scorer):
 
     def _load_detector(self) -> Detector:
         return _WatchedDetector(super()._load_detector(), self)
+
+    def _whole(self, image: Source) -> Decoded:
+        with self.watch.of("decode"):
+            return super()._whole(image)
 
     def _looked_at(self, image: Source, faces: Faces) -> tuple[Image, int, list[Face]]:
         with self.watch.of("decode"):  # detection, which is inside, is taken off in the end
