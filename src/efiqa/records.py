@@ -132,7 +132,7 @@ def _values(kinds: Mapping[str, type], cells: dict[str, Any], where: str) -> dic
 
 
 @cache
-def _quick(kind: type[T]) -> Callable[..., T]:
+def quick(kind: type[T]) -> Callable[..., T]:
     """Makes what `kind(**values)` makes, of a frozen dataclass, in a third of the time.
 
     Such a class sets each of its fields through object.__setattr__, which would be a third of the time to
@@ -151,7 +151,7 @@ def _quick(kind: type[T]) -> Callable[..., T]:
 
 def read_predictions(path: Path) -> Iterator[Prediction]:
     """Predictions of any of the three formats, in file order, streaming."""
-    make = _quick(Prediction)
+    make = quick(Prediction)
     for where, cells in read_places(path, only=_KINDS):
         yield make(**_values(_KINDS, cells, where))
 
@@ -176,7 +176,7 @@ def read_manifests(paths: Iterable[Path], *, check_files: bool = False) -> list[
     below 0; half a square; one square of one picture with two labels in one manifest; a picture or group in
     two splits, with both places; and with `check_files` for pictures that are not there, with their number.
     """
-    make = _quick(Row)
+    make = quick(Row)
     rows: list[Row] = []
     starts: list[tuple[int, Path]] = []  # the number of each manifest's first row
     pictures = Files()  # a picture's number is that of its first row
