@@ -20,8 +20,9 @@ import struct
 import threading
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, BinaryIO, TypeAlias, TypeVar, cast
 
 import numpy as np
 import PIL.features
@@ -41,8 +42,11 @@ from efiqa.errors import (
     NotAnImage,
 )
 
+T = TypeVar("T")
 Image: TypeAlias = NDArray[np.uint8]
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | PIL.Image.Image | Image
+Decoded: TypeAlias = Image | PIL.Image.Image
+"""An `Image`, or the same pixels as Pillow has them, RGB and upright: to make an array of them is a copy."""
 
 # More than the JPEG of any camera and nearly every TIFF; it bounds what one bad file can cost to read.
 MAX_BYTES = 200_000_000
@@ -119,10 +123,31 @@ def load_reduced(
     As small as leaves its shorter side at least `shorter_side` pixels: libjpeg then decodes fewer
     frequencies of each block (DCT scaling), in a fraction of the time and memory. Sides are rounded up.
     """
+    return _loaded(source, shorter_side, max_bytes, max_pixels, np.asarray)
+
+
+def decode_reduced(
+    source: Source, shorter_side: int | None, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+) -> tuple[Decoded, int]:
+    """As `load_reduced`, but left as Pillow has it, for who resizes it next: two copies fewer."""
+    return _loaded(source, shorter_side, max_bytes, max_pixels, _as_it_is)
+
+
+def _as_it_is(picture: PIL.Image.Image) -> PIL.Image.Image:
+    return picture
+
+
+def _loaded(
+    source: Source,
+    shorter_side: int | None,
+    max_bytes: int,
+    max_pixels: int,
+    finish: Callable[[PIL.Image.Image], T],
+) -> tuple[T | Image, int]:
     if isinstance(source, np.ndarray):
         return _checked(source), 1
     if isinstance(source, PIL.Image.Image):
-        return _decoded(source, "the Pillow image", max_pixels, None)
+        return _decoded(source, "the Pillow image", max_pixels, None, finish)
     if isinstance(source, str | os.PathLike):
         path = os.fsdecode(source)
         name = repr(path)  # keeps a newline or an undecodable byte printable
@@ -140,11 +165,11 @@ def load_reduced(
         raise EmptyImage(f"{name} is empty: 0 bytes")
     if len(data) > max_bytes:
         raise ImageTooLarge(f"{name} has more bytes than the limit of {max_bytes:,}")
-    return _decoded(data, name, max_pixels, shorter_side)
+    return _decoded(data, name, max_pixels, shorter_side, finish)
 
 
-def resize(image: Image, size: int) -> Image:
-    """Return `image` stretched to (size, size, 3); `image` itself if it has that shape already.
+def resize(image: Decoded, size: int) -> Image:
+    """Return `image` stretched to (size, size, 3); an array of that shape already is returned itself.
 
     Pillow's BILINEAR, whose support widens as the picture shrinks (antialiasing), is the rule; every other
     implementation is held to it. Raises InvalidArgument for a size below 1.
@@ -152,7 +177,7 @@ def resize(image: Image, size: int) -> Image:
     return _stretched(image, size, (size, size))
 
 
-def resize_and_crop(image: Image, size: int) -> Image:
+def resize_and_crop(image: Decoded, size: int) -> Image:
     """Return the central (size, size, 3) of `image`, scaled as in `resize` to a shorter side of `size`.
 
     The longer side is rounded down and the crop's offset to the nearest pixel, a half to the even one: the
@@ -160,6 +185,7 @@ def resize_and_crop(image: Image, size: int) -> Image:
     long as wide the ends, far outside the crop, are left out of the scaling, so that memory stays bounded.
     Raises InvalidArgument for a size below 1.
     """
+    image = np.asarray(image)
     height, width = _checked(image).shape[:2]
     reach = LONGEST_STRIP * min(height, width)
     top, left = max(0, height - reach) // 2, max(0, width - reach) // 2
@@ -171,14 +197,15 @@ def resize_and_crop(image: Image, size: int) -> Image:
     return image[top : top + size, left : left + size]
 
 
-def _stretched(image: Image, size: int, shape: tuple[int, int]) -> Image:
+def _stretched(image: Decoded, size: int, shape: tuple[int, int]) -> Image:
     """`image` at `shape`, (height, width), whose shorter side is `size`."""
     if size < 1:
         raise InvalidArgument(f"size must be at least 1 pixel, but got {size}")
-    if _checked(image).shape[:2] == shape:
-        return image
-    bilinear = PIL.Image.Resampling.BILINEAR
-    return np.asarray(PIL.Image.fromarray(image).resize(shape[::-1], bilinear, reducing_gap=None))
+    if not isinstance(image, PIL.Image.Image):
+        if _checked(image).shape[:2] == shape:
+            return image
+        image = PIL.Image.fromarray(image)
+    return np.asarray(image.resize(shape[::-1], PIL.Image.Resampling.BILINEAR, reducing_gap=None))
 
 
 def crop(image: Image, bounds: tuple[int, int, int, int]) -> Image:
@@ -251,8 +278,12 @@ def _read_stream(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
 
 
 def _decoded(
-    source: bytes | PIL.Image.Image, name: str, max_pixels: int, shorter_side: int | None
-) -> tuple[Image, int]:
+    source: bytes | PIL.Image.Image,
+    name: str,
+    max_pixels: int,
+    shorter_side: int | None,
+    finish: Callable[[PIL.Image.Image], T],
+) -> tuple[T, int]:
     try:
         with _quiet:
             picture = _opened(source, name) if isinstance(source, bytes) else source
@@ -266,7 +297,7 @@ def _decoded(
             picture.load()
             turn = _UPRIGHT.get(_orientation(picture))
             picture = _rgb(picture, name)
-            return np.asarray(picture if turn is None else picture.transpose(turn)), reduction
+            return finish(picture if turn is None else picture.transpose(turn)), reduction
     except PIL.Image.DecompressionBombError as error:
         raise ImageTooLarge(f"{name} has more pixels than Pillow's limit: {error}") from error
     except MemoryError as error:

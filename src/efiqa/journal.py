@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from efiqa.errors import OutputError, RecordError
-from efiqa.records import Prediction, write_predictions
+from efiqa.records import Prediction, quick, write_predictions
 from efiqa.sources import Named
 from efiqa.tables import check_writable, printable
 
@@ -69,8 +69,9 @@ def run_job(
                     )
                 done(rows)
             file.seek(0, os.SEEK_END)
+            encode = json.JSONEncoder(ensure_ascii=False).encode
             for rows in score(remaining):
-                line = json.dumps([_compact(row) for row in rows], ensure_ascii=False) + "\n"
+                line = encode([_compact(row) for row in rows]) + "\n"
                 file.write(line.encode())
                 file.flush()
                 done(rows)
@@ -128,10 +129,11 @@ def _recover(file: BinaryIO, job: dict[str, Any], path: Path) -> int:
 
 
 def _rows(path: Path) -> Iterator[list[Prediction]]:
+    make = quick(Prediction)
     with path.open("rb") as file:
         next(file)
         for number, line in enumerate(file, 2):
             try:
-                yield [Prediction(**values) for values in json.loads(line)]
+                yield [make(**values) for values in json.loads(line)]
             except (ValueError, TypeError) as error:
                 raise RecordError(f"{printable(path)}, line {number}: not a row of efiqa") from error

@@ -138,7 +138,7 @@ def _values(kinds: Mapping[str, type], cells: dict[str, Any], where: str) -> dic
 
 
 @cache
-def _quick(kind: type[T]) -> Callable[..., T]:
+def quick(kind: type[T]) -> Callable[..., T]:
     """Makes what `kind(**values)` makes, of a frozen dataclass, in a third of the time.
 
     Such a class sets each of its fields through object.__setattr__, which would be a third of the time to
@@ -160,7 +160,7 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
 
     Raises RecordError for a folder that is no data set of efiqa, or one that lacks a part.
     """
-    make = _quick(Prediction)
+    make = quick(Prediction)
     for table in parts_of(path) if path.is_dir() else [path]:
         for where, cells in read_places(table, only=_KINDS):
             yield make(**_values(_KINDS, cells, where))
@@ -213,7 +213,7 @@ def read_manifests(paths: Iterable[Path], *, check_files: bool = False) -> list[
     two splits, with both places; and with `check_files` for pictures that are not there, with their number.
     Of one in a tar (`faces.tar/000.jpg`) the tar must be there.
     """
-    make = _quick(Row)
+    make = quick(Row)
     rows: list[Row] = []
     starts: list[tuple[int, Path]] = []  # the number of each manifest's first row
     pictures = Files()  # a picture's number is that of its first row

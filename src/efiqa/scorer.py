@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from efiqa.attributes import Attributes, measure, reasons
@@ -20,7 +21,18 @@ from efiqa.calibrate import Calibration
 from efiqa.card import CENTRE_RULE, RESIZE_RULE
 from efiqa.errors import ImageError, ImageTooSmall, InvalidArgument, ModelError, TooManyFaces
 from efiqa.faces import Detector, Face, face_crop, load_detector
-from efiqa.image import MAX_PIXELS, Image, Source, crop, load_image, load_reduced, resize, resize_and_crop
+from efiqa.image import (
+    MAX_PIXELS,
+    Decoded,
+    Image,
+    Source,
+    crop,
+    decode_reduced,
+    load_image,
+    load_reduced,
+    resize,
+    resize_and_crop,
+)
 from efiqa.policy import Policy, bind, decide
 from efiqa.records import ATTRIBUTES, Prediction
 from efiqa.runtime import Precision, Runtime, find_model, open_model
@@ -154,7 +166,7 @@ class Scorer:
         Raises ImageError for a picture that cannot be used, InvalidArgument for one that is none, ModelError
         where the model gives NaN or infinity.
         """
-        return self._judge(self._load(image, ENOUGH * self.card.input_size)[0])[0]
+        return self._judge(self._whole(image))[0]
 
     def score_batch(self, images: Sequence[Source]) -> NDArray[np.float32]:
         """Scores of face crops as float32 (n,); raises as `score` does, at the first that cannot be used."""
@@ -214,31 +226,39 @@ class Scorer:
         """
         _check_faces(faces)
         try:
-            loaded, reduction, found = self._looked_at(image, faces)
+            if faces == "none":
+                whole = self._whole(image)
+            else:
+                loaded, reduction, found = self._looked_at(image, faces)
         except (ImageError, InvalidArgument) as error:
             status = error.status if isinstance(error, ImageError) else "not_an_image"
             message = f"{error}; {error.hint}" if error.hint else str(error)
             return [self._decided(Prediction(name, status=status, message=message))]
         if faces == "none":
-            return [self._explained(self._row(name, 0, *self._judge(loaded)), loaded, None)]
+            return [self._explained(self._row(name, 0, *self._judge(whole)), whole, None)]
         if not found:
             message = "no face was found; --faces none scores the picture as it is"
             return [self._decided(Prediction(name, status="no_face", message=message))]
         return [self._score_face(loaded, reduction, face, name, index) for index, face in enumerate(found)]
 
-    def _load(self, image: Source, shorter_side: int) -> tuple[Image, int]:
-        """The picture, and how many times smaller than it is; a shorter side of `shorter_side` is enough."""
+    def _whole(self, image: Source) -> Decoded:
+        """The picture that is a crop already."""
+        load = load_reduced if self.attributes or self.views else decode_reduced
+        enough = self._reducible(image, ENOUGH * self.card.input_size)
+        return _large_enough(load(image, enough, max_pixels=self.max_pixels)[0])
+
+    def _reducible(self, image: Source, shorter_side: int) -> int | None:
+        """The shorter side that is enough of this picture; none where it has to be decoded whole."""
         # Attributes and views look at every pixel; no file object can be read twice.
         every = self.attributes or self.views or not isinstance(image, str | os.PathLike | bytes)
-        loaded, reduction = load_reduced(image, None if every else shorter_side, max_pixels=self.max_pixels)
-        return _large_enough(loaded), reduction
+        return None if every else shorter_side
 
     def _looked_at(self, image: Source, faces: Faces) -> tuple[Image, int, list[Face]]:
         """The picture, how many times smaller than it is, and in its pixels the faces to score."""
         enough = ENOUGH * self.card.input_size
-        if faces == "none":
-            return *self._load(image, enough), []
-        loaded, reduction = self._load(image, max(enough, ENOUGH_TO_DETECT))
+        shorter_side = self._reducible(image, max(enough, ENOUGH_TO_DETECT))
+        loaded, reduction = load_reduced(image, shorter_side, max_pixels=self.max_pixels)
+        _large_enough(loaded)
         found = self._detect().detect(loaded)[: 1 if faces == "largest" else None]
         if self.max_faces is not None and len(found) > self.max_faces:
             raise TooManyFaces(
@@ -288,11 +308,11 @@ class Scorer:
             return self.calibration.quality
         return None if self.card.population is None else self.card.population.percentile
 
-    def _explained(self, row: Prediction, image: Image, face: Face | None) -> Prediction:
+    def _explained(self, row: Prediction, image: Decoded, face: Face | None) -> Prediction:
         """The row with the face's attributes, and what the policy makes of them."""
         if not self.attributes:
             return row
-        found = measure(image, face, crop_scale=self.card.crop_scale)
+        found = measure(np.asarray(image), face, crop_scale=self.card.crop_scale)
         values = {name: getattr(found, name) for name in ATTRIBUTES}
         return self._decided(replace(row, **values, reasons=";".join(reasons(found))), found)
 
@@ -302,16 +322,16 @@ class Scorer:
         decision, why = decide(self.policy, row, attributes, self._quality)
         return replace(row, decision=decision, reasons=";".join(why))
 
-    def _judge(self, image: Image) -> tuple[float, float | None]:
+    def _judge(self, image: Decoded) -> tuple[float, float | None]:
         """Mean score of a picture and its views, and their spread; none where it has no view."""
         pictures = [image]
         for name in self.views:
-            pictures += VIEWS[name](image, self.card.input_size)
+            pictures += VIEWS[name](np.asarray(image), self.card.input_size)
         scores = [self._run(picture) for picture in pictures]
         spread = round(float(np.std(scores)), SCORE_DIGITS) if len(scores) > 1 else None
         return round(float(np.mean(scores)), SCORE_DIGITS), spread
 
-    def _run(self, image: Image) -> float:
+    def _run(self, image: Decoded) -> float:
         pixels = np.ascontiguousarray(RESIZE[self.card.resize](image, self.card.input_size))[np.newaxis]
         score = float(self.network(pixels)[0])
         if not math.isfinite(score):
@@ -365,8 +385,8 @@ def _check_faces(faces: str) -> None:
         raise InvalidArgument(f"faces must be all, largest or none, but got {faces!r}")
 
 
-def _large_enough(image: Image) -> Image:
-    height, width = image.shape[:2]
+def _large_enough(image: Decoded) -> Decoded:
+    width, height = image.size if isinstance(image, PIL.Image.Image) else image.shape[1::-1]
     if min(height, width) < MIN_SIDE:
         raise ImageTooSmall(
             f"the picture has {width} × {height} pixels; at least {MIN_SIDE} × {MIN_SIDE} are needed"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gc
-import io
 import itertools
 import json
 import math
@@ -14,9 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from efiqa.errors import MissingExtra, OutputError, RecordError
+
+T = TypeVar("T")
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 COMMAS = "text with a comma in it stands in quotes, and a number has a decimal point"
@@ -244,9 +245,9 @@ def write_table(path: Path, columns: Mapping[str, type], rows: Iterable[Sequence
         case ".csv":
             with atomic(path) as file:
                 file.write(csv_line(columns))
-                for row in rows:
-                    file.write(csv_line(row))
-                    count += 1
+                for group in _groups(rows):
+                    file.writelines(csv_lines(group))
+                    count += len(group)
         case ".jsonl":
             with atomic(path) as file:
                 for row in rows:
@@ -259,18 +260,39 @@ def write_table(path: Path, columns: Mapping[str, type], rows: Iterable[Sequence
 
 
 def csv_line(values: Iterable[object]) -> str:
-    r"""One line that ends in `\n`; none is an empty cell.
+    r"""One line that ends in `\n`; none is an empty cell."""
+    return csv_lines([values])[0]
+
+
+def csv_lines(rows: Iterable[Iterable[object]]) -> list[str]:
+    r"""Lines that end in `\n`, one for each row; none is an empty cell.
 
     csv.writer quotes a lone `\r`, which file names may hold, only where `\r` is in its own line end.
     """
-    line = io.StringIO(newline="")
-    csv.writer(line, lineterminator="\r\n").writerow(values)
-    return line.getvalue().removesuffix("\r\n") + "\n"
+    lines = _Lines()
+    csv.writer(lines, lineterminator="\r\n").writerows(rows)
+    return [line.removesuffix("\r\n") + "\n" for line in lines]
+
+
+class _Lines(list[str]):
+    """A file for csv.writer, which writes once for each row."""
+
+    write = list.append
+
+
+_as_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one for each row
 
 
 def json_line(columns: Iterable[str], row: Iterable[Any]) -> str:
     """One JSON object on one line, every column present."""
-    return json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n"
+    return _as_json(dict(zip(columns, row, strict=True))) + "\n"
+
+
+def _groups(rows: Iterable[T]) -> Iterator[list[T]]:
+    """Of 10,000 rows, the last of fewer: what is done once for each group costs nothing."""
+    iterator = iter(rows)
+    while group := list(itertools.islice(iterator, 10_000)):
+        yield group
 
 
 def pyarrow_module(module: str) -> Any:
@@ -286,9 +308,9 @@ def write_parquet(file: BinaryIO, columns: Mapping[str, type], rows: Iterable[Se
     arrow, parquet = pyarrow_module("pyarrow"), pyarrow_module("pyarrow.parquet")
     kinds = {str: arrow.string(), int: arrow.int32(), float: arrow.float64()}
     schema = arrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
-    iterator, count = iter(rows), 0
+    count = 0
     with parquet.ParquetWriter(file, schema) as writer:
-        while group := list(itertools.islice(iterator, 10_000)):
+        for group in _groups(rows):
             cells = [list(column) for column in zip(*group, strict=True)]
             writer.write_table(arrow.table(cells, schema=schema))
             count += len(group)
