@@ -1,7 +1,7 @@
 """How fast efiqa scores, against how others do and what this machine could: docs/performance.md in one run.
 
     python benchmarks/speed.py --int8 student.int8.onnx --linear --rows --page docs/performance.md
-    python benchmarks/speed.py --quick        (a minute or two on a free machine; proves that it works, says nothing)
+    python benchmarks/speed.py --quick        (minutes; proves that it works, says nothing)
 
 Needs the extras `openvino`, `train` (PyTorch), `yunet` (OpenCV), `parquet` and `report` (the plot). BRISQUE
 wants older packages, so it has an environment of its own, which --peers names; else there is no such row:
