@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from efiqa import journal
 from efiqa.errors import OutputError, RecordError
 from efiqa.journal import run_job
 from efiqa.records import Prediction, read_predictions
+from efiqa.scorer import Scorer
 from efiqa.sources import Named
 
 Grey = Callable[..., Path]
@@ -64,6 +66,31 @@ def stop(output: Path, count: int, names: Iterable[str] = NAMES) -> Path:
 
 def rows_of(names: Iterable[str] = NAMES) -> list[Prediction]:
     return [row for rows in score(named(names)) for row in rows]
+
+
+def test_a_slow_disk_stops_the_reading_and_nothing_piles_up(
+    tmp_path: Path, model: Path, grey: Grey, monkeypatch: pytest.MonkeyPatch
+):
+    scorer = Scorer(model, workers=2)
+    path, asked, written = str(grey(tmp_path / "a.png")), 0, 0
+
+    def inputs() -> Iterator[Named]:
+        nonlocal asked
+        for _ in range(40):
+            asked += 1
+            yield Named(path, path)
+
+    def slow(row: Prediction) -> dict[str, Any]:  # is called for each row that is to be written
+        nonlocal written
+        written += 1
+        time.sleep(0.01)
+        assert asked <= written + 4 * scorer.workers
+        return compact(row)
+
+    compact = journal._compact
+    monkeypatch.setattr(journal, "_compact", slow)
+    run_job(inputs(), lambda items: scorer.predict_many(items, faces="none"), tmp_path / "o.csv", job=JOB)
+    assert (asked, written) == (40, 40)
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.jsonl"])

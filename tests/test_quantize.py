@@ -14,14 +14,17 @@ pytest.importorskip("onnx", reason="onnx is not installed (the extra quantize)")
 
 from efiqa import quantize as module
 from efiqa.card import METADATA_KEY, ModelCard
+from efiqa.degrade import degrade
 from efiqa.errors import InvalidArgument, ModelError, RecordError
+from efiqa.image import load_image, resize
 from efiqa.openvino_runtime import installed
 from efiqa.quantize import Seen, check, crops_of, drawn, quantize
-from efiqa.runtime import open_model
+from efiqa.runtime import find_model, open_model
 from efiqa.scorer import Scorer
 from efiqa.sources import Named, expand
 
 SIDE, CONVOLUTIONS = 32, 6
+SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +206,48 @@ def test_the_command_makes_a_model_that_the_command_scores_with(
         assert answer.code == 2
         assert message in answer.err
     assert not Path("m.onnx").exists()
+
+
+# The student that ships
+
+
+@pytest.fixture(scope="module")
+def portraits() -> tuple[Seen, Seen]:
+    """The sample portraits, degraded: 21 to calibrate on, and others to check on.
+
+    The others' scores lie 0.02 apart, or so few pictures would be ranked by chance.
+    """
+    network = open_model(find_model(), runtime="onnxruntime").network
+    side, kinds = 320, ("blur", "downscale", "jpeg", "noise", "dark", "motion", "contrast")
+    images = [resize(load_image(path), side) for path in sorted(SAMPLES.glob("*.jpg"))]
+
+    def degraded(*severities: float) -> Seen:
+        pixels = [
+            degrade(image, kind, severity, seed)
+            for seed, image in enumerate(images)
+            for kind in kinds
+            for severity in severities
+        ]
+        scores = np.concatenate([network(each[np.newaxis]) for each in pixels])
+        return Seen(np.stack(pixels), scores)
+
+    others, kept = degraded(0.1, 0.3, 0.5, 0.7, 0.9), []
+    for index in np.argsort(others.scores):
+        if not kept or others.scores[index] - others.scores[kept[-1]] >= 0.02:
+            kept.append(index)
+    return degraded(0.6), Seen(others.pixels[kept], others.scores[kept])
+
+
+def test_the_student_that_ships_passes_the_gate(portraits: tuple[Seen, Seen], tmp_path: Path):
+    found = quantize(find_model(), tmp_path / "student.int8.onnx", *portraits).quantization
+    assert found is not None
+    assert (found.calibrated_on, found.n) == (21, len(portraits[1].scores))
+    assert found.srcc >= module.LEAST_SRCC
+    assert 0 < found.largest_change <= module.LARGEST_CHANGE
+
+
+def test_a_student_calibrated_on_what_is_no_picture_is_refused(portraits: tuple[Seen, Seen], tmp_path: Path):
+    black = Seen(np.zeros_like(portraits[0].pixels[:20]), portraits[0].scores[:20])
+    with pytest.raises(ModelError, match="in int8 the model is not the same"):
+        quantize(find_model(), tmp_path / "m.onnx", black, portraits[1])
+    assert not list(tmp_path.iterdir())

@@ -81,6 +81,24 @@ def test_scores_in_fp32_agree_on_the_sample_portraits():
             assert one.score == pytest.approx(other.score, abs=1e-4)
 
 
+@needs_openvino
+def test_scores_in_fp32_agree_on_the_golden_pictures_as_they_are():
+    here, there = Scorer(runtime="onnxruntime"), Scorer(runtime="openvino")
+    paths = sorted((Path(__file__).parent / "golden" / "pictures").iterdir())
+    pairs = zip(here.score_many(paths, faces="none"), there.score_many(paths, faces="none"), strict=True)
+    scored = [(one.score, other.score) for one, other in pairs if one.score is not None]
+    assert len(scored) >= 15
+    for one, other in scored:
+        assert one == pytest.approx(other, abs=1e-4)
+
+
+@needs_openvino
+def test_one_network_of_openvino_scores_one_picture_after_another_each_by_itself(model: Path):
+    network = open_model(model, runtime="openvino").network
+    for pictures in (noise(3), np.zeros((2, 32, 32, 3), np.uint8), noise(1)[:, ::-1]):
+        assert network(pictures) == pytest.approx(pictures.mean((1, 2, 3)) / 255, abs=1e-6)
+
+
 @needs_bf16
 def test_bf16_is_near_and_says_what_it_is():
     scorer = Scorer(precision="bf16")

@@ -23,6 +23,7 @@ from efiqa import scorer as module
 from efiqa.card import ModelCard
 from efiqa.errors import ImageTooSmall, InvalidArgument, ModelError, NotAnImage
 from efiqa.faces import Box, face_crop
+from efiqa.image import decode_reduced, load_image
 from efiqa.records import prediction_line
 from efiqa.scorer import Scorer, available_cores
 from efiqa.sources import expand
@@ -167,6 +168,15 @@ def test_score_many_reads_only_a_few_pictures_ahead(scorer: Scorer, tmp_path: Pa
         next(rows)
         assert asked <= taken + 4 * workers
     rows.close()
+
+
+def test_a_picture_that_stays_with_pillow_scores_as_its_array_does(model: Path, tmp_path: Path):
+    scorer = Scorer(model)
+    for side in (40, 190, 32):
+        path = tmp_path / "a.jpg"
+        PIL.Image.fromarray(noise(1, side)[: side * 4 // 5]).save(path)
+        assert isinstance(decode_reduced(path, None)[0], PIL.Image.Image)
+        assert scorer.score(path) == scorer.score(load_image(path))
 
 
 def test_an_error_of_the_inputs_comes_through(scorer: Scorer, tmp_path: Path, grey: Grey):
