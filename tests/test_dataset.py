@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -330,3 +334,40 @@ def test_a_shard_that_fails_is_named_and_the_exit_code_says_so(
     assert (failure["shard"], failure["input"]) == (1, "f/1.png")
     assert "gives inf" in failure["error"]
     assert [path.name for path in Path("s").glob("part-*")] == ["part-000000.parquet"]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, though nobody may have asked for its exit code yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_a_killed_command_takes_its_workers_along_and_goes_on_to_the_same_bytes(
+    efiqa: Command, inputs: list[str], model: Path
+):
+    Path("names.txt").write_text("".join(f"f/{number % 7}.png\n" for number in range(150)))
+    options = ["score", "names.txt", "-m", str(model), *FAST, "--shard-size", "1", "--concurrency", "2"]
+    assert efiqa(*options, "-o", "whole/").returncode == 0
+    words = [*options, "-o", "s/", "--log", "l.jsonl"]
+    command = [sys.executable, "-c", "from efiqa.cli import main; main()", *words]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(list(Path("s").glob("part-*"))) < 5:
+            time.sleep(0.002)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 5 <= len(list(Path("s").glob("part-*"))) < 150
+    lines = [line for line in Path("l.jsonl").read_text().splitlines() if line.endswith("}")]
+    pids = {json.loads(line).get("pid") for line in lines} - {None}
+    assert pids
+    deadline = time.monotonic() + 60
+    while not all(map(gone, pids)):
+        assert time.monotonic() < deadline, "a worker outlives its command"
+        time.sleep(0.05)
+    assert efiqa(*options, "-o", "s/", "--resume").returncode == 0
+    assert {path.name: path.read_bytes() for path in Path("s").glob("part-*")} == {
+        path.name: path.read_bytes() for path in Path("whole").glob("part-*")
+    }
+    assert len(list(read_predictions(Path("s")))) == 150
