@@ -49,20 +49,21 @@ def test_the_rate_is_of_this_run_and_the_sums_of_all(clock: list[float]):
 
 def test_the_log_tells_every_attempt_and_how_it_ended(tmp_path: Path, clock: list[float]):
     log = tmp_path / "new" / "l.jsonl"
-    with pytest.raises(KeyError), Watch("id", 2, [], log=log) as seen:
+    with Watch("id", 2, [], log=log) as seen:
         seen.note(outcome(0, Failed("a worker died"), over=False), None)
         seen.note(outcome(0, PART), RECORD)
         seen.note(outcome(1, Failed("no model")), {"error": "no model"})
+    again = Watch("id", 2, [RECORD], log=log)
+    with pytest.raises(KeyError), again:
         raise KeyError("stop")
-    with Watch("id", 2, [RECORD], log=log):
-        pass
     events: list[dict[str, Any]] = [json.loads(line) for line in log.read_text().splitlines()]
     kinds = ["start", "again", "shard", "failed", "end", "start", "end"]
     assert [each["event"] for each in events] == kinds
     assert {each["job"] for each in events} == {"id"}
     assert (events[1]["reason"], events[1]["pid"]) == ("a worker died", 7)
     assert (events[2]["input"], events[2]["rows"]) == ("0.tar", 30)
-    assert (events[3]["error"], events[4]["error"]) == ("no model", "KeyError: 'stop'")
+    assert (events[3]["error"], events[6]["error"]) == ("no model", "KeyError: 'stop'")
+    assert "error" not in events[4]
     assert (events[4]["again"], events[4]["left"], events[5]["finished"]) == (1, 0, 1)
 
 
@@ -74,8 +75,6 @@ def test_numbers_for_prometheus_are_whole_and_their_place_is_checked(tmp_path: P
     assert 'efiqa_job_shards{job="id",state="left"} 1.0' in text
     assert 'efiqa_job_rows{job="id",status="no_face"} 1.0' in text
     assert [path.name for path in tmp_path.iterdir()] == ["m.prom"]
-    with (
-        pytest.raises(OutputError, match="cannot be written"),
-        Watch("id", 2, [], metrics=tmp_path / "gone" / "m.prom"),
-    ):
-        raise AssertionError("work began")
+    seen = Watch("id", 2, [], log=tmp_path / "l.jsonl", metrics=tmp_path / "gone" / "m.prom")
+    with pytest.raises(OutputError, match="cannot be written"):
+        seen.__enter__()
