@@ -278,7 +278,7 @@ def test_attributes_and_the_spread_of_views_stand_in_a_data_set_too(command: Com
     assert command("score", *options, "-o", "s/").code == 0
     rows = list(read_predictions(Path("s")))
     assert rows == list(read_predictions(Path("scores.csv")))
-    assert rows[0].sharpness is not None
+    assert rows[0].noise == 100.0
     assert rows[0].spread == 0.0
 
 
