@@ -268,9 +268,8 @@ def planned(folder: Path, pictures: list[Path], options: list[str], images: int)
     print(f"from {images:,} images: {rate:.1f} images/s, {start:.1f} s to start\n")
     print(f"| {long:,} images | planned | measured | planned / measured |\n|---|---|---|---|")
     print(f"| seconds | {said:.1f} | {was:.1f} | {said / was:.3f} |")
-    print(
-        f"| bytes written | {plan['written_gb'] * 1e9:,.0f} | {written:,} | {plan['written_gb'] * 1e9 / written:.3f} |\n"
-    )
+    wrote = plan["written_gb"] * 1e9
+    print(f"| bytes written | {wrote:,.0f} | {written:,} | {wrote / written:.3f} |\n")
 
 
 def main() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,11 +64,6 @@ def work(
     return found
 
 
-@pytest.fixture(autouse=True)
-def _noted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "NOTED_EVERY", 0.0)
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -99,8 +98,9 @@ def test_a_part_that_was_not_noted_yet_is_made_again_and_what_is_half_written_go
     tmp_path: Path, monkeypatch
 ):
     work(tmp_path / "s", 0)
-    monkeypatch.setattr(dataset, "NOTED_EVERY", 1e9)
-    work(tmp_path / "s", 1, 2, resume=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(DataSet, "_save", lambda self: None)  # killed before it
+        work(tmp_path / "s", 1, 2, resume=True)
     (tmp_path / "s" / ".part-000003.parquet.7.partial").write_bytes(b"PAR1")
     assert work(tmp_path / "s", 1, 2, 3, resume=True, finish=True) == [0]
     work(tmp_path / "whole", 0, 1, 2, 3, finish=True)
@@ -272,6 +272,16 @@ def test_a_data_set_holds_the_rows_of_one_file(command: Command, inputs: list[st
     assert (other.code, "another job: shard_size differ" in other.err) == (2, True)
 
 
+def test_attributes_and_the_spread_of_views_stand_in_a_data_set_too(command: Command, inputs, model: Path):
+    options = [*inputs, "-m", model, *FAST, "--attributes", "--views", "flip"]
+    assert command("score", *options, "-o", "scores.csv").code == 0
+    assert command("score", *options, "-o", "s/").code == 0
+    rows = list(read_predictions(Path("s")))
+    assert rows == list(read_predictions(Path("scores.csv")))
+    assert rows[0].noise == 100.0
+    assert rows[0].spread == 0.0
+
+
 BAD = [
     (["f", "-o", "s.csv", "--shard-size", "3"], "--shard-size needs -o FOLDER/", "a size for one file"),
     (["f", "--ray"], "--ray needs -o FOLDER/", "a cluster for rows on stdout"),
@@ -330,3 +340,40 @@ def test_a_shard_that_fails_is_named_and_the_exit_code_says_so(
     assert (failure["shard"], failure["input"]) == (1, "f/1.png")
     assert "gives inf" in failure["error"]
     assert [path.name for path in Path("s").glob("part-*")] == ["part-000000.parquet"]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, though nobody may have asked for its exit code yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_a_killed_command_takes_its_workers_along_and_goes_on_to_the_same_bytes(
+    efiqa: Command, inputs: list[str], model: Path
+):
+    Path("names.txt").write_text("".join(f"f/{number % 7}.png\n" for number in range(60)))
+    options = ["score", "names.txt", "-m", str(model), *FAST, "--shard-size", "1", "--concurrency", "2"]
+    assert efiqa(*options, "-o", "whole/").returncode == 0
+    words = [*options, "-o", "s/", "--log", "l.jsonl"]
+    command = [sys.executable, "-c", "from efiqa.cli import main; main()", *words]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(list(Path("s").glob("part-*"))) < 5:
+            time.sleep(0.002)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 5 <= len(list(Path("s").glob("part-*"))) < 60
+    lines = [line for line in Path("l.jsonl").read_text().splitlines() if line.endswith("}")]
+    pids = {json.loads(line).get("pid") for line in lines} - {None}
+    assert pids
+    deadline = time.monotonic() + 60
+    while not all(map(gone, pids)):
+        assert time.monotonic() < deadline, "a worker outlives its command"
+        time.sleep(0.05)
+    assert efiqa(*options, "-o", "s/", "--resume").returncode == 0
+    assert {path.name: path.read_bytes() for path in Path("s").glob("part-*")} == {
+        path.name: path.read_bytes() for path in Path("whole").glob("part-*")
+    }
+    assert len(list(read_predictions(Path("s")))) == 60

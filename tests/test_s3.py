@@ -101,7 +101,7 @@ def test_refusals_and_cut_connections_change_no_byte(bucket: str, score, environ
     assert faults["503"] >= 3
     assert faults["cut"] >= 3
     records = [json.loads(line) for line in (tmp_path / "broken" / "_shards.jsonl").read_text().splitlines()]
-    assert len(records) == 3 + SHARDS
+    assert len(records) == PICTURES // 5 + SHARDS
     assert sum(record["statuses"]["ok"] for record in records) == PICTURES * (1 + SHARDS)
     for record in records:
         part = (tmp_path / "broken" / record["file"]).read_bytes()

@@ -75,7 +75,10 @@ def cluster(tmp_path: Path) -> Iterator[TwoNodes]:
         finally:
             assert process.stdin
             process.stdin.close()
-            process.wait(60)
+            try:
+                process.wait(120)
+            finally:
+                process.kill()
 
 
 @pytest.fixture
@@ -111,16 +114,20 @@ def test_a_killed_worker_and_a_lost_node_change_no_byte(
     words = [*options, "-o", "two/", "--ray", cluster.address, "--log", "log.jsonl"]
     command = [sys.executable, "-c", "from efiqa.cli import main; main()", *map(str, words)]
     with (tmp_path / "driver.err").open("wb") as errors, subprocess.Popen(command, stderr=errors) as driver:
-        done: list[dict[str, Any]] = []
-        while len(done) < 2 and driver.poll() is None:
-            time.sleep(0.005)
-            done = [each for each in events(Path("log.jsonl")) if each["event"] == "shard"]
-        driver.send_signal(signal.SIGSTOP)  # a quick machine would be done before the node is gone
-        os.kill(done[-1]["pid"], signal.SIGKILL)
-        cluster.remove()
-        midway = len(list(Path("two").glob("part-*")))
-        driver.send_signal(signal.SIGCONT)
-        assert driver.wait(240) == 0, (tmp_path / "driver.err").read_text()
+        try:
+            done: list[dict[str, Any]] = []
+            while len(done) < 2 and driver.poll() is None:
+                time.sleep(0.005)
+                done = [each for each in events(Path("log.jsonl")) if each["event"] == "shard"]
+            assert len(done) >= 2, (tmp_path / "driver.err").read_text()
+            driver.send_signal(signal.SIGSTOP)  # a quick machine would be done before the node is gone
+            os.kill(done[-1]["pid"], signal.SIGKILL)
+            cluster.remove()
+            midway = len(list(Path("two").glob("part-*")))
+            driver.send_signal(signal.SIGCONT)
+            assert driver.wait(240) == 0, (tmp_path / "driver.err").read_text()
+        finally:
+            driver.kill()
     assert midway < SHARDS
 
     log = events(Path("log.jsonl"))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,6 @@ from efiqa.tasks import Task, Tasks
 from efiqa.workers import Part
 
 JOB, FAILED, NOTES = "_job.json", "_failed.jsonl", "_shards"
-NOTED_EVERY = 1.0
-"""Seconds of work, at most, that a kill costs beside the tasks it interrupts."""
 NOTE_LINES = 1000
 """Tasks in one file of notes: what is written again with each of them."""
 
@@ -60,7 +57,6 @@ class DataSet:
             undo.pop_all()
         self._notes: list[str] = []
         self._number = 1 + max(map(int, self._noted()), default=-1)
-        self._saved = time.monotonic()
 
     def _begin(self, tasks: Tasks, resume: bool) -> None:
         there = names_in(self.output)
@@ -176,17 +172,14 @@ class DataSet:
         record["attempts"] = outcome.attempt
         self.records[task.number] = record
         self._notes.append(json.dumps(record, ensure_ascii=False) + "\n")
-        if time.monotonic() - self._saved >= NOTED_EVERY or len(self._notes) >= NOTE_LINES:
-            self.save()
+        self._save()
         return record
 
-    def save(self) -> None:
-        """Note what is done; the last file of notes is written again until it is full."""
-        if self._notes:
-            write(join(join(self.output, NOTES), f"{self._number:06d}.jsonl"), "".join(self._notes).encode())
+    def _save(self) -> None:
+        """Note what is done; a file of notes is written again until it is full, as stores cannot append."""
+        write(join(join(self.output, NOTES), f"{self._number:06d}.jsonl"), "".join(self._notes).encode())
         if len(self._notes) >= NOTE_LINES:
             self._number, self._notes = self._number + 1, []
-        self._saved = time.monotonic()
 
     def finish(self) -> None:
         """Write what is in the data set, and the ledger; the notes go."""

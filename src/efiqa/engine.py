@@ -57,14 +57,17 @@ def score_all(
             return heapq.heappop(again)[1]
         return next(fresh, None)
 
+    def hand_out() -> None:
+        while idle and (chosen := next_try()):
+            worker = idle.pop()
+            careful = chosen.deaths >= CAREFUL
+            running[pool.submit(worker, tasks.work(chosen.task), careful)] = worker, chosen
+
     try:
         for _ in range(min(concurrency, left)):
             start()
         while left:
-            while idle and (chosen := next_try()):
-                worker = idle.pop()
-                careful = chosen.deaths >= CAREFUL
-                running[pool.submit(worker, tasks.work(chosen.task), careful)] = worker, chosen
+            hand_out()
             due = max(0.0, again[0][0] - time.monotonic()) if again and idle else None
             if not running:
                 time.sleep(due or 0.0)
@@ -91,13 +94,15 @@ def score_all(
                     continue
                 passing = result.passing if isinstance(result, Part) else not result.final
                 over = not passing or tried.attempt >= ATTEMPTS
-                yield Outcome(tried.task, tried.attempt, result, over, place)
+                outcome = Outcome(tried.task, tried.attempt, result, over, place)
                 if over:
                     left -= 1
                 else:
                     when = time.monotonic() + random.uniform(0, PAUSE * 2**tried.attempt)
                     tried.attempt += 1
                     heapq.heappush(again, (when, tried))
+                hand_out()  # nobody waits while this outcome is written
+                yield outcome
     finally:
         for worker in places:
             pool.stop(worker)

@@ -43,13 +43,12 @@ class Cluster:
             raise MissingExtra("ray", extra="scale") from error
         self._ray: Any = ray
         self._cores = cores
-        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if address == "local" or not _there_is_one(address):
-            options |= {"include_dashboard": False, "address": "local"}
-        else:
-            options["address"] = address
+        address = _running() if address == "auto" else address
+        options: dict[str, Any] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
+        if address == "local":
+            options["include_dashboard"] = False
         try:
-            _knock(options["address"])
+            _knock(address)
             ray.init(**options)
         except (OSError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
@@ -121,8 +120,13 @@ def _knock(address: str) -> None:
         socket.create_connection((found[1], int(found[2])), timeout=10).close()
 
 
-def _there_is_one(address: str) -> bool:
-    """Whether `auto` means a cluster that runs already, as Ray finds it."""
-    if address != "auto" or "RAY_ADDRESS" in os.environ:
-        return True
-    return Path(tempfile.gettempdir(), "ray", "ray_current_cluster").exists()
+def _running() -> str:
+    """What `auto` means: $RAY_ADDRESS, the cluster that runs on this machine, as Ray notes it, or `local`."""
+    if "RAY_ADDRESS" in os.environ:
+        return os.environ["RAY_ADDRESS"]
+    try:
+        address = Path(tempfile.gettempdir(), "ray", "ray_current_cluster").read_text().strip()
+        _knock(address)
+    except OSError:  # there was none, or it is gone
+        return "local"
+    return address

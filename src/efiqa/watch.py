@@ -63,6 +63,11 @@ class Watch:
 
     def __enter__(self) -> Watch:
         self._say("start", shards=self.shards, finished=self.done)
+        try:
+            self._measure()  # that it cannot be written is an error now
+        except BaseException:
+            self._open.close()
+            raise
         return self
 
     def __exit__(
