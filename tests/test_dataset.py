@@ -195,6 +195,13 @@ def test_an_empty_folder_and_one_where_a_job_was_killed_as_it_began_are_taken(tm
     assert len(list(read_predictions(tmp_path / "s"))) == 7
 
 
+def test_a_job_that_ended_before_its_first_part_begins_again_without_resume(tmp_path: Path):
+    assert work(tmp_path / "s") == []
+    assert work(tmp_path / "s", 0, 1, 2, 3, finish=True) == []
+    with pytest.raises(OutputError, match="another job"):
+        work(tmp_path / "s", job={})
+
+
 def test_two_processes_do_not_write_one_data_set(tmp_path: Path):
     pytest.importorskip("fcntl")
     first = DataSet(str(tmp_path / "s"), JOB, tasks_of(), resume=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -18,10 +19,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from efiqa.errors import MissingExtra
 from efiqa.records import read_predictions
+from efiqa.scale import Cluster
+from efiqa.workers import Setup
 
-pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
+if not importlib.util.find_spec("ray"):  # not imported here, where all other tests run too
+    pytest.skip("needs ray", allow_module_level=True)
 
 SHARDS, PICTURES = 40, 50
 # In a process of its own, as Ray warns and pytest takes warnings for errors.
@@ -159,6 +164,13 @@ def test_a_cluster_that_is_not_there_is_an_error(
     assert b"there is no Ray cluster at 127.0.0.1:1" in b" ".join(refused.stderr.split())
     assert b"hint:" in refused.stderr
     assert b"Traceback" not in refused.stderr
+
+
+def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match="'ray'") as caught:
+        Cluster(Setup({}))
+    assert caught.value.hint == 'pip install "efiqa[scale]"'
 
 
 def test_ray_alone_means_auto_and_inputs_are_no_addresses():

@@ -27,7 +27,7 @@ from efiqa.tables import printable
 from efiqa.tasks import Task, Tasks
 from efiqa.workers import Part
 
-JOB, FAILED, NOTES = "_job.json", "_failed.jsonl", "_shards"
+JOB, FAILED, NOTES, PART = "_job.json", "_failed.jsonl", "_shards", "part-"
 NOTE_LINES = 1000
 """Tasks in one file of notes: what is written again with each of them."""
 
@@ -61,7 +61,7 @@ class DataSet:
     def _begin(self, tasks: Tasks, resume: bool) -> None:
         there = names_in(self.output)
         if JOB in there:
-            self._check_job(resume)
+            self._check_job(resume or not any(name.startswith(PART) for name in there))
         else:
             self._check_empty(there)
             write(
@@ -94,7 +94,7 @@ class DataSet:
     def finished_records(self) -> list[dict[str, Any]]:
         return [self.records[number] for number in sorted(self.finished)]
 
-    def _check_job(self, resume: bool) -> None:
+    def _check_job(self, going_on: bool) -> None:
         try:
             before = json.loads(read(join(self.output, JOB)) or b"")
             old, new = dict(before["job"]), self._new
@@ -113,7 +113,7 @@ class DataSet:
                 f"{self._name} holds rows of other inputs",
                 hint="give the same inputs in the same order, or name another folder",
             )
-        if not resume:
+        if not going_on:
             raise OutputError(f"{self._name} holds rows of this job already", hint="--resume goes on with it")
 
     def _noted(self) -> list[str]:
@@ -199,7 +199,7 @@ class DataSet:
 
 
 def part_name(task: Task) -> str:
-    return f"part-{task.number:06d}.parquet"
+    return f"{PART}{task.number:06d}.parquet"
 
 
 def _failures(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
