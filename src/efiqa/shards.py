@@ -14,8 +14,8 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -186,7 +186,7 @@ def _tar(shard: Shard, stream: io.BufferedIOBase) -> Iterator[Named]:
 
 
 def picture_in_tar(path: str) -> bytes:
-    """Bytes of `shards/faces-0003.tar/000.jpg`, a name as `members` gives it, of a tar that is not compressed.
+    """Bytes of `shards/faces-0003.tar/000.jpg`, named as `members` does, of a tar that is not compressed.
 
     Where each picture lies is read once a tar, and kept. Raises ImageNotFound where there is no such tar, or
     none of that name in it, ImageUnreadable where it cannot be read.
