@@ -110,6 +110,7 @@ switches() { # other ways to learn from the same
 
 publish() { # what `quality` is a percentile of; the model that ships; its policies; the page of results
     everyone=$(for set in aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
+    people="faces: the largest of each picture of All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
     own=$runs/student_steady/model.onnx
     stage "$runs/population.jsonl" "$own $everyone" \
         $efiqa score $everyone --faces largest -m "$own" -o "$runs/population.jsonl" --resume
@@ -118,10 +119,30 @@ publish() { # what `quality` is a percentile of; the model that ships; its polic
     shipped=src/efiqa/models/student.onnx
     stage "$shipped" "$own $recipes/student_steady.card.toml $runs/population.jsonl $runs/L.student.csv" \
         $efiqa export "$runs/student_steady" -o "$shipped" --statement "$recipes/student_steady.card.toml" \
-        --population "$runs/population.jsonl" --population-name "faces: the largest of each picture of \
-All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand" --ratings "$runs/L.csv" --rated "$runs/L.student.csv"
+        --population "$runs/population.jsonl" --population-name "$people" --ratings "$runs/L.csv" --rated "$runs/L.student.csv"
     stage "$runs/people.csv" "$shipped $everyone" \
         $efiqa score $everyone --faces largest --attributes -o "$runs/people.csv" --resume
     $python recipes/policies.py "$runs/people.csv" --pairs $data/ytf_pairs.csv
+    fast
     $python recipes/results.py "$recipes/study.toml" -o docs/results.md
+}
+
+fast() { # efiqa-192: the student's own student, of fewer pixels; its teacher is the model in the package
+    stage "$runs/faces.csv" "$runs/aaf.copies.csv $runs/ytf.copies.csv" \
+        join "$runs/faces.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
+    stage "$runs/faces.student.csv" "$shipped $runs/faces.csv" \
+        $efiqa score "$runs/faces.csv" --faces none -o "$runs/faces.student.csv" --resume
+    stage "$runs/faces.by-student.csv" "$shipped $runs/faces.student.csv $runs/faces.csv" \
+        $efiqa label "$runs/faces.student.csv" -m "$shipped" --manifest "$runs/faces.csv" -o "$runs/faces.by-student.csv"
+    train student_fast student_fast.toml "L L faces.by-student"
+    own=$runs/student_fast/model.onnx
+    stage "$runs/population.fast.jsonl" "$own $everyone" \
+        $efiqa score $everyone --faces largest -m "$own" -o "$runs/population.fast.jsonl" --resume
+    stage "$runs/L.fast.csv" "$own $runs/L.csv" \
+        $efiqa score "$runs/L.csv" --faces none -m "$own" -o "$runs/L.fast.csv" --resume
+    stage "src/efiqa/models/efiqa-192.onnx" \
+        "$own $recipes/student_fast.card.toml $runs/population.fast.jsonl $runs/L.fast.csv" \
+        $efiqa export "$runs/student_fast" -o src/efiqa/models/efiqa-192.onnx \
+        --statement "$recipes/student_fast.card.toml" --population "$runs/population.fast.jsonl" \
+        --population-name "$people" --ratings "$runs/L.csv" --rated "$runs/L.fast.csv"
 }
