@@ -271,6 +271,7 @@ def test_the_log_is_json_lines_with_rate_and_losses(
         "rows": 64,
         "sources": {"human": 64},
         "steps": 24,
+        "precision": "fp32",
         "weights": "random start",
         "teachers": [],
         "processes": 1,
