@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
 
@@ -308,11 +307,10 @@ def test_nothing_good_enough_to_degrade_is_an_error(flat_rows: FlatRows) -> None
     assert "ladder.pairs = 0" in str(caught.value.hint)
 
 
-def first_grey(images: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+def first_grey(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A teacher that says each crop's mean, and the colour of its first and last pixel."""
-    mean = images.reshape(len(images), -1).mean(1)
-    corners = np.concatenate([images[:, 0, 0], images[:, -1, -1]], axis=1)
-    return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(corners.astype(np.float32))
+    corners = torch.cat([images[:, 0, 0], images[:, -1, -1]], dim=1)
+    return images.flatten(1).float().mean(1), corners.float()
 
 
 def test_a_teacher_is_asked_about_exactly_the_crops_in_their_order(noisy_rows: list[Row]) -> None:
@@ -321,7 +319,7 @@ def test_a_teacher_is_asked_about_exactly_the_crops_in_their_order(noisy_rows: l
     for number in range(4):
         batch = batches[number]
         assert len(batch.image) == 4 + 2 * 3
-        score, features = first_grey(batch.image.numpy())
+        score, features = first_grey(batch.image)
         assert torch.equal(batch.teacher_score, score)
         assert torch.equal(batch.teacher_features, features)
         without = Batches(noisy_rows, recipe)[number]

@@ -124,6 +124,7 @@ def batch_of(labelled: int, degraded: int, pairs: int, width: int = 5) -> Batch:
     total = labelled + degraded + 2 * pairs
     return Batch(
         image=torch.zeros(total, 1, 1, 3, dtype=torch.uint8),
+        row=torch.arange(labelled),
         score=torch.rand(labelled, generator=generator),
         weight=torch.rand(labelled, generator=generator),
         gap=torch.rand(pairs, generator=generator),

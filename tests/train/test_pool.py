@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install '
 from efiqa.errors import RecordError, TrainingError
 from efiqa.image import Image
 from efiqa.records import Row
-from efiqa.train.data import Batch, Batches
+from efiqa.train.data import Batch, Batches, Judge
 from efiqa.train.pool import Pool
 from efiqa.train.recipe import Data, Ladder, Model, Recipe, Run
 
@@ -39,8 +39,21 @@ def recipe_of(folder: Path, *, pool: int = 3, seed: int = 0) -> Recipe:
     )
 
 
-def pool_of(rows: list[Row], recipe: Recipe, judges: list[str] | None = None) -> Pool:
-    return Pool(Batches(rows, recipe), recipe, judges or [])
+def pool_of(rows: list[Row], recipe: Recipe, teacher: Judge | None = None, name: str = "") -> Pool:
+    return Pool(Batches(rows, recipe, teacher=teacher), recipe, [name] if name else [])
+
+
+def saying(value: float) -> Judge:
+    """A teacher that says one number of everything."""
+
+    def judge(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.full((len(images),), value), torch.full((len(images), 2), value)
+
+    return judge
+
+
+def silent(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    raise AssertionError("what was asked before is asked again")
 
 
 def key(batch: Batch) -> tuple[object, ...]:
@@ -70,22 +83,52 @@ def test_a_kept_batch_is_what_was_made_and_no_picture_is_opened_for_it(
     assert [key(pool[number]) for number in range(3)] == made
 
 
+def test_a_teacher_is_asked_once_and_each_has_its_own_answers(rows: list[Row], tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    first = [pool_of(rows, recipe, saying(1), "one")[number] for number in range(3)]
+    other = [pool_of(rows, recipe, saying(2), "two")[number] for number in range(3)]
+    again = [pool_of(rows, recipe, silent, "one")[number] for number in range(3)]
+    assert [key(batch) for batch in again] == [key(batch) for batch in first]
+    for before, after in zip(first, other, strict=True):
+        assert torch.equal(before.image, after.image)
+        assert (set(before.teacher_score.tolist()), set(after.teacher_score.tolist())) == ({1.0}, {2.0})
+        assert set(after.teacher_features.flatten().tolist()) == {2.0}
+
+
+def test_other_labels_of_the_same_pictures_share_the_crops_and_say_what_they_say(
+    rows: list[Row], tmp_path: Path
+) -> None:
+    recipe = recipe_of(tmp_path)
+    changed = [replace(row, score=1 - (row.score or 0), weight=0.5, source="other") for row in rows]
+    before, after = pool_of(rows, recipe), pool_of(changed, recipe)
+    assert before.folder == after.folder
+    for number in range(3):
+        own, other = before[number], after[number]
+        assert torch.equal(own.image, other.image)
+        torch.testing.assert_close(other.score, 1 - own.score)
+        assert set(own.weight.tolist()) == {1.0}
+        assert set(other.weight.tolist()) == {0.5}
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda rows, recipe: (rows, recipe, ["another@1"]), id="teacher"),
-        pytest.param(lambda rows, recipe: (rows[:-1], recipe, []), id="rows"),
+        pytest.param(lambda rows, recipe: (rows[:-1], recipe), id="rows"),
         pytest.param(
-            lambda rows, recipe: (rows, replace(recipe, ladder=Ladder(pairs=2, min_score=0.0)), []),
+            lambda rows, recipe: (rows, replace(recipe, ladder=Ladder(pairs=2, min_score=0.0))),
             id="ladder",
         ),
+        pytest.param(  # the best become ruins: other pictures are degraded
+            lambda rows, recipe: ([replace(row, score=(row.score or 0) - 0.5) for row in rows], recipe),
+            id="what is good enough to degrade",
+        ),
         pytest.param(
-            lambda rows, recipe: (rows, replace(recipe, data=replace(recipe.data, crop=40)), []), id="crop"
+            lambda rows, recipe: (rows, replace(recipe, data=replace(recipe.data, crop=40))), id="crop"
         ),
     ],
 )
 def test_what_a_batch_follows_from_decides_its_folder(
-    rows: list[Row], tmp_path: Path, change: Callable[..., tuple[list[Row], Recipe, list[str]]]
+    rows: list[Row], tmp_path: Path, change: Callable[..., tuple[list[Row], Recipe]]
 ) -> None:
     recipe = recipe_of(tmp_path)
     assert pool_of(*change(rows, recipe)).folder != pool_of(rows, recipe).folder

@@ -18,7 +18,7 @@ from efiqa.train.checkpoint import Position, RunFolder
 from efiqa.train.fit import fit
 from efiqa.train.model import QualityModel, build_model
 from efiqa.train.recipe import Recipe
-from efiqa.train.teacher import Teacher
+from efiqa.train.teacher import Teacher, TeacherBeside, load_teachers
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
@@ -55,21 +55,22 @@ def teachers(
 def test_several_teachers_scores_are_averaged_and_the_firsts_features_are_used(
     tmp_path: Path, teachers: list[tuple[str, QualityModel]]
 ) -> None:
-    crops = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    scores = [model(torch.from_numpy(crops)) for _, model in teachers]
-    features = [model.features(torch.from_numpy(crops)) for _, model in teachers]
-    teacher = Teacher([teachers[0][0]], 32, tmp_path)
-    assert teacher.width == 24
-    found = teacher(crops)
-    assert [part.dtype for part in found] == [torch.float32, torch.float32]
-    torch.testing.assert_close(found[0], scores[0], rtol=0, atol=1e-4)
-    torch.testing.assert_close(found[1], features[0], rtol=0, atol=1e-4)
+    crops = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8))
+    scores = [model(crops) for _, model in teachers]
+    features = [model.features(crops) for _, model in teachers]
+    models, digests = load_teachers([run for run, _ in teachers], 32)
+    assert [model.width for model in models] == [24, 16]
+    assert [digest.partition("@")[2] for digest in digests] == ["7", "7"]
+    teacher = Teacher(models[:1], 32, tmp_path)
+    for found in (teacher(crops), TeacherBeside(models[:1], torch.device("cpu"))(crops)):
+        assert [part.dtype for part in found] == [torch.float32, torch.float32]
+        torch.testing.assert_close(found[0], scores[0], rtol=0, atol=1e-4)
+        torch.testing.assert_close(found[1], features[0], rtol=0, atol=1e-4)
     teacher.close()
 
-    both = Teacher([run for run, _ in teachers], 32, tmp_path)
-    assert [digest.partition("@")[2] for digest in both.digests] == ["7", "7"]
+    both = Teacher(models, 32, tmp_path)
     copy = pickle.loads(pickle.dumps(both))  # as it travels to the loader's processes
-    for found in (both(crops), copy(crops)):
+    for found in (both(crops), copy(crops), TeacherBeside(models, torch.device("cpu"))(crops)):
         torch.testing.assert_close(found[0], (scores[0] + scores[1]) / 2, rtol=0, atol=1e-4)
         torch.testing.assert_close(found[1], features[0], rtol=0, atol=1e-4)
     both.close()
@@ -81,10 +82,11 @@ def test_a_model_that_ships_is_a_teacher_too_and_says_what_it_says(tmp_path: Pat
     pixels = (
         np.random.default_rng(2).integers(0, 256, (10, 10, 3), dtype=np.uint8).repeat(32, 0).repeat(32, 1)
     )
-    teacher = Teacher(["student"], 320, tmp_path)
+    models, digests = load_teachers(["student"], 320)
+    teacher = Teacher(models, 320, tmp_path)
     scorer = Scorer(runtime="onnxruntime")
-    assert (teacher.width, teacher.digests) == (512, [scorer.digest])
-    scores, features = teacher(pixels[np.newaxis])
+    assert digests == [scorer.digest]
+    scores, features = teacher(torch.from_numpy(pixels[np.newaxis]))
     assert float(scores[0]) == pytest.approx(scorer.score(pixels), abs=2e-5)
     assert features.shape == (1, 512)
     teacher.close()
@@ -92,21 +94,21 @@ def test_a_model_that_ships_is_a_teacher_too_and_says_what_it_says(tmp_path: Pat
 
 def test_a_file_that_is_no_exported_model_is_no_teacher(tmp_path: Path, model: Path) -> None:
     with pytest.raises(ModelError, match="does not hold the weights of a network"):
-        Teacher([str(model)], 32, tmp_path)
+        load_teachers([str(model)], 32)
     with pytest.raises(ModelError):
-        Teacher([str(tmp_path / "none.onnx")], 32, tmp_path)
+        load_teachers([str(tmp_path / "none.onnx")], 32)
 
 
 def test_a_folder_without_a_checkpoint_is_no_teacher(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no checkpoint of efiqa"):
-        Teacher([str(tmp_path / "none")], 32, tmp_path)
+        load_teachers([str(tmp_path / "none")], 32)
 
 
 def test_a_teacher_of_smaller_pictures_than_the_crops_is_an_error(
     tmp_path: Path, teachers: list[tuple[str, QualityModel]]
 ) -> None:
     with pytest.raises(RecordError, match=r"was made for 48 px, less than data\.crop 64"):
-        Teacher([teachers[0][0]], 64, tmp_path)
+        load_teachers([teachers[0][0]], 64)
 
 
 def test_a_student_learns_its_teachers_order_and_features_and_resumes(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,8 +19,8 @@ from efiqa.records import Row, read_manifest, read_manifests
 from efiqa.sources import load_row
 from efiqa.train.recipe import Data, Recipe
 
-Judge = Callable[[NDArray[np.uint8]], tuple[Tensor, Tensor]]
-"""What a teacher does: crops uint8 (n, S, S, 3) → scores (n,), features (n, width)."""
+Judge = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""What a teacher does: crops uint8 (n, S, S, 3) → scores float32 (n,), features float32 (n, width)."""
 
 
 def read_rows(data: Data) -> tuple[list[Row], list[Row]]:
@@ -47,19 +46,26 @@ def read_rows(data: Data) -> tuple[list[Row], list[Row]]:
 class Batch:
     """Crops in this order: n labelled, d degraded (no label holds for them), p milder, p worse.
 
-    `image` is uint8 (n + d + 2p, crop, crop, 3). `score` and `weight` are float32 (n,); `gap` float32 (p,),
-    the difference of severities in 0–1. `teacher_score` is float32 (n + d + 2p,) and `teacher_features`
-    (n + d + 2p, width), both with no rows where no teacher looks. `ids` are the pictures, (n + d + p,).
+    `image` is uint8 (n + d + 2p, crop, crop, 3). `row` is int64 (n,), which row each labelled crop is of;
+    `score` and `weight` are float32 (n,), what that row says. `gap` is float32 (p,), the difference of
+    severities in 0–1. `teacher_score` is float32 (n + d + 2p,) and `teacher_features` (n + d + 2p, width),
+    both with no rows where no teacher has looked. `ids` are the pictures, (n + d + p,).
     """
 
     image: Tensor
-    score: Tensor
-    weight: Tensor
+    row: Tensor
     gap: Tensor
-    teacher_score: Tensor
-    teacher_features: Tensor
     ids: tuple[str, ...]
     unreadable: tuple[str, ...]
+    score: Tensor = field(default_factory=lambda: torch.empty(0))
+    weight: Tensor = field(default_factory=lambda: torch.empty(0))
+    teacher_score: Tensor = field(default_factory=lambda: torch.empty(0))
+    teacher_features: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+
+    def judged(self, teacher: Judge) -> Batch:
+        """The same with what `teacher` says of it, on the device where the pictures are."""
+        score, features = teacher(self.image)
+        return replace(self, teacher_score=score, teacher_features=features)
 
 
 @dataclass(slots=True)
@@ -70,8 +76,7 @@ class _Crops:
     degraded: list[Image] = field(default_factory=list)
     milder: list[Image] = field(default_factory=list)
     worse: list[Image] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
@@ -104,9 +109,20 @@ class Batches(Dataset[Batch]):
                 f"no training row has a score of at least {self.ladder.min_score} to degrade",
                 hint="lower ladder.min_score, or set ladder.pairs = 0",
             )
+        self._scores = torch.tensor([row.score for row in rows], dtype=torch.float32)
+        self._weights = torch.tensor([row.weight for row in rows], dtype=torch.float32)
         self._epoch, self._order = -1, np.empty(0, np.intp)
 
     def __getitem__(self, number: int) -> Batch:
+        batch = self.labelled(self.crops(number))
+        return batch if self.teacher is None else batch.judged(self.teacher)
+
+    def labelled(self, batch: Batch) -> Batch:
+        """The same with what its rows say."""
+        return replace(batch, score=self._scores[batch.row], weight=self._weights[batch.row])
+
+    def crops(self, number: int) -> Batch:
+        """Batch `number` before anybody has said what its pictures are worth."""
         epoch, position = divmod(number, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = (
@@ -116,7 +132,7 @@ class Batches(Dataset[Batch]):
         chosen = self._order[position * self.data.batch : (position + 1) * self.data.batch]
         crops = _Crops()
         for place in range(self.rank, len(chosen), self.processes):
-            self._add_view(crops, self.rows[chosen[place]], _generator(self.seed, number, 0, place))
+            self._add_view(crops, int(chosen[place]), _generator(self.seed, number, 0, place))
         for place in range(self.rank, self.ladder.pairs, self.processes):
             self._add_pair(crops, _generator(self.seed, number, 1, place))
         images = [*crops.labelled, *crops.degraded, *crops.milder, *crops.worse]
@@ -127,17 +143,10 @@ class Batches(Dataset[Batch]):
             )
         if not images:
             raise TrainingError(f"no picture of a whole batch can be read, the first: {crops.unreadable[0]}")
-        stack = np.stack(images)
-        teacher_score, teacher_features = (
-            (torch.empty(0), torch.empty(0, 0)) if self.teacher is None else self.teacher(stack)
-        )
         return Batch(
-            image=torch.from_numpy(stack),
-            score=torch.tensor(crops.scores, dtype=torch.float32),
-            weight=torch.tensor(crops.weights, dtype=torch.float32),
+            image=torch.from_numpy(np.stack(images)),
+            row=torch.tensor(crops.rows, dtype=torch.int64),
             gap=torch.tensor(crops.gaps, dtype=torch.float32),
-            teacher_score=teacher_score,
-            teacher_features=teacher_features,
             ids=tuple(crops.ids),
             unreadable=tuple(crops.unreadable),
         )
@@ -164,7 +173,8 @@ class Batches(Dataset[Batch]):
         side = round(self.data.crop * generator.uniform(0.7, 1.5))
         return resize(window, side) if min(window.shape[:2]) > side else window
 
-    def _add_view(self, crops: _Crops, row: Row, generator: np.random.Generator) -> None:
+    def _add_view(self, crops: _Crops, number: int, generator: np.random.Generator) -> None:
+        row = self.rows[number]
         try:
             window = self._window(load_row(row), generator)
         except ImageError as error:
@@ -179,8 +189,7 @@ class Batches(Dataset[Batch]):
             crops.degraded.append(resize(window, self.data.crop))
         else:
             crops.labelled.append(resize(window, self.data.crop))
-            crops.scores.append(float(row.score or 0.0))
-            crops.weights.append(row.weight)
+            crops.rows.append(number)
 
     def _add_pair(self, crops: _Crops, generator: np.random.Generator) -> None:
         row = self.clean[int(generator.integers(len(self.clean)))]

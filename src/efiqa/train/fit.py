@@ -27,7 +27,7 @@ from efiqa.train.model import build_model, load_start
 from efiqa.train.optim import arithmetic, learning_rate, parameter_groups, precision, update_average
 from efiqa.train.pool import Pool
 from efiqa.train.recipe import Recipe
-from efiqa.train.teacher import Teacher
+from efiqa.train.teacher import Teacher, TeacherBeside, load_teachers
 from efiqa.train.validation import evaluate
 
 LOG_EVERY = 20
@@ -53,12 +53,17 @@ def fit(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> Po
     with parallel.process_group() as (rank, processes), contextlib.ExitStack() as stack:
         torch.manual_seed(recipe.run.seed)
         rows, validation = read_rows(recipe.data)
-        teacher = None
-        if recipe.distil.teachers:
-            teacher = Teacher(recipe.distil.teachers, recipe.data.crop, folder)
-            stack.callback(teacher.close)
-        batches = Batches(rows, recipe, teacher=teacher, rank=rank, processes=processes)
-        loop = _Loop(recipe, folder, batches, validation, teacher, rank, processes)
+        models, judges = load_teachers(recipe.distil.teachers, recipe.data.crop)
+        # Without a GPU a teacher judges ahead, in the data loader's processes.
+        ahead = beside = None
+        if models and parallel.device().type == "cpu":
+            ahead = Teacher(models, recipe.data.crop, folder)
+            stack.callback(ahead.close)
+        elif models:
+            beside = TeacherBeside(models, parallel.device())
+        batches = Batches(rows, recipe, teacher=ahead, rank=rank, processes=processes)
+        width = models[0].width if models else 0
+        loop = _Loop(recipe, folder, batches, validation, beside, width, judges, rank, processes)
         stack.callback(loop.close)
         return loop.run(progress)
 
@@ -72,12 +77,14 @@ class _Loop:
         folder: Path,
         batches: Batches,
         validation: Sequence[Row],
-        teacher: Teacher | None,
+        teacher: TeacherBeside | None,
+        width: int,
+        judges: list[str],
         rank: int,
         processes: int,
     ) -> None:
         self.recipe, self.batches, self.validation, self.first = recipe, batches, validation, rank == 0
-        judges = teacher.digests if teacher else []
+        self.teacher = teacher
         self.source = Pool(batches, recipe, judges) if recipe.data.pool else batches
         self.device = parallel.device()
         self.accumulate = recipe.optim.accumulate
@@ -88,7 +95,7 @@ class _Loop:
         started = "random start"
         if recipe.model.start and not self.folder.last.exists():  # a run that goes on needs no start
             started = load_start(model, recipe.model.start)
-        self.learner = Learner(model, recipe, teacher.width if teacher else 0)
+        self.learner = Learner(model, recipe, width)
         if self.device.type == "cpu":
             keep_depthwise_in_full_precision(model)
             keep_freed_memory()
@@ -198,10 +205,13 @@ class _Loop:
         total: dict[str, float] = {}
         for number, batch in enumerate(group):
             last = number == len(group) - 1
+            batch = replace(batch, image=batch.image.to(self.device, non_blocking=True))
+            if self.teacher is not None:
+                batch = batch.judged(self.teacher)
             waiting = contextlib.nullcontext() if last else _unsynchronised(self.module)
             with waiting:
                 with precision(self.recipe, self.device):
-                    scores, features = self.module(batch.image.to(self.device, non_blocking=True))
+                    scores, features = self.module(batch.image)
                 terms = losses(scores, features, batch, self.recipe)
                 self._must_be_finite("loss", terms["loss"], step, group)
                 # Each process holds its share of the gradient of the whole; averaging them would divide it.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from efiqa.errors import TrainingError
@@ -18,8 +19,9 @@ from efiqa.tables import atomic
 from efiqa.train.data import Batch, Batches
 from efiqa.train.recipe import Recipe
 
-_TENSORS = [field.name for field in dataclasses.fields(Batch) if field.type == "Tensor"]
-_TEXTS = [field.name for field in dataclasses.fields(Batch) if field.type != "Tensor"]
+_ANSWERS = ("teacher_score", "teacher_features")
+_CROPS = ("image", "row", "gap")
+_TEXTS = ("ids", "unreadable")
 
 
 class Pool(Dataset[Batch]):
@@ -28,8 +30,10 @@ class Pool(Dataset[Batch]):
     Decoding, degrading and a teacher's look are more than half of what training a student costs. Batches
     that are kept cost nothing the second time, in this run and in others that ask for the same: they are
     those of seed 0 whatever the run's seed, which decides their order. They lie in a folder of
-    `data.pool_folder` named by the digest of all that they follow from; each is written whole or not
-    at all, so runs may share a pool at the same time.
+    `data.pool_folder` named by the digest of all that the crops follow from. Labels are not kept, and a
+    teacher's answers lie beside the crops under the name of who `judges`: so runs that differ in what is
+    said of the pictures share them. Each file is written whole or not at all, so several runs may share a
+    pool at the same time.
     """
 
     def __init__(self, batches: Batches, recipe: Recipe, judges: list[str]) -> None:
@@ -37,8 +41,11 @@ class Pool(Dataset[Batch]):
         asked = dataclasses.replace(recipe.data, train=(), validation=(), workers=0, pool=0, pool_folder="")
         # Copies that are made anew keep their names.
         times = [Path(row.image).stat().st_mtime_ns for row in batches.rows]
-        state = repr((asked, recipe.ladder, batches.rows, times, judges, batches.rank, batches.processes))
-        self.folder = Path(recipe.data.pool_folder) / hashlib.sha256(state.encode()).hexdigest()[:12]
+        pictures = [(row.image, row.bounds) for row in batches.rows]
+        degraded = [row.image for row in batches.clean] if recipe.ladder.pairs else []
+        state = (asked, recipe.ladder, pictures, times, degraded, batches.rank, batches.processes)
+        self.folder = Path(recipe.data.pool_folder) / _digest(state)
+        self.judges = _digest(judges)
         self._turn, self._order = -1, np.empty(0, np.intp)
 
     def __getitem__(self, number: int) -> Batch:
@@ -49,20 +56,34 @@ class Pool(Dataset[Batch]):
         chosen = int(self._order[place])
         path = self.folder / f"{chosen}.safetensors"
         if path.exists():
-            return _read(path)
-        batch = self.batches[chosen]
-        texts = {name: json.dumps(getattr(batch, name)) for name in _TEXTS}
-        with atomic(path, binary=True) as file:
-            file.write(save({name: getattr(batch, name) for name in _TENSORS}, texts))
-        return batch
+            batch = Batch(**_read(path))
+        else:
+            batch = self.batches.crops(chosen)
+            texts = {name: json.dumps(getattr(batch, name)) for name in _TEXTS}
+            _write(path, {name: getattr(batch, name) for name in _CROPS}, texts)
+        if self.batches.teacher is not None:
+            path = self.folder / f"{chosen}.{self.judges}.safetensors"
+            if path.exists():
+                batch = dataclasses.replace(batch, **_read(path))
+            else:
+                batch = batch.judged(self.batches.teacher)
+                _write(path, {name: getattr(batch, name) for name in _ANSWERS})
+        return self.batches.labelled(batch)
 
 
-def _read(path: Path) -> Batch:
+def _digest(state: object) -> str:
+    return hashlib.sha256(repr(state).encode()).hexdigest()[:12]
+
+
+def _write(path: Path, tensors: dict[str, Tensor], texts: dict[str, str] | None = None) -> None:
+    with atomic(path, binary=True) as file:
+        file.write(save(tensors, texts))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
-            texts = file.metadata()
-            values: dict[str, Any] = {name: tuple(json.loads(texts[name])) for name in _TEXTS}
-            values |= {name: file.get_tensor(name) for name in _TENSORS}
+            texts = {name: tuple(json.loads(text)) for name, text in (file.metadata() or {}).items()}
+            return texts | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path} is no batch of a pool", hint="remove it: it is made again") from error
-    return Batch(**values)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from efiqa.errors import RecordError
@@ -40,35 +39,39 @@ def _trained(teacher: str) -> tuple[QualityModel, int, str]:
     return model, position.recipe["data"]["size"], f"{position.digest}@{position.step}"
 
 
-class Teacher:
-    """Trained models that judge crops of one size, in ONNX Runtime: on a CPU three times as fast as PyTorch.
-
-    Built once, in the main process, into `folder`; sessions open where they are first asked, so the
-    object can go to the data loader's processes. Several teachers' scores are averaged; features are the
-    first one's.
+def load_teachers(teachers: Sequence[str], crop: int) -> tuple[list[QualityModel], list[str]]:
+    """Networks that are to judge crops of one size, and what their answers in a pool are known by.
 
     Each is a run folder, an exported .onnx file, or the name of a model that ships. Raises TrainingError for
     a folder without a checkpoint, ModelError for a file that is no exported model, RecordError for a
     teacher of smaller pictures.
     """
+    models, digests = [], []
+    for teacher in teachers:
+        model, made_for, digest = _trained(teacher)
+        if made_for < crop:
+            raise RecordError(f"teacher {teacher} was made for {made_for} px, less than data.crop {crop}")
+        models.append(model.requires_grad_(False))
+        digests.append(digest)
+    return models, digests
 
-    def __init__(self, runs: Sequence[str], crop: int, folder: Path) -> None:
-        self.paths: list[Path] = []
-        self.width = 0
-        self.digests: list[str] = []
+
+class Teacher:
+    """Networks that judge crops in ONNX Runtime: on a CPU three times as fast as PyTorch.
+
+    Built once, in the main process, into `folder`; sessions open where they are first asked, so the
+    object can go to the data loader's processes. Several teachers' scores are averaged; features are the
+    first one's.
+    """
+
+    def __init__(self, models: Sequence[QualityModel], crop: int, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for index, run in enumerate(runs):
-            model, made_for, digest = _trained(run)
-            if made_for < crop:
-                raise RecordError(f"teacher {run} was made for {made_for} px, less than data.crop {crop}")
-            self.width = self.width or model.width
-            self.digests.append(digest)
-            path = folder / f"teacher-{index}.{os.getpid()}.onnx"
+        self.paths = [folder / f"teacher-{index}.{os.getpid()}.onnx" for index in range(len(models))]
+        for model, path in zip(models, self.paths, strict=True):
             path.write_bytes(to_onnx(_Both(model), crop, ("score", "features")).SerializeToString())
-            self.paths.append(path)
         self._sessions: list[onnxruntime.InferenceSession] = []
 
-    def __call__(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Scores float32 (n,) and features float32 (n, width) of crops (n, S, S, 3)."""
         if not self._sessions:
             options = onnxruntime.SessionOptions()
@@ -80,7 +83,7 @@ class Teacher:
             ]
         # One picture at a time: on a CPU a batch is slower, its intermediate results leave the cache.
         answers = [
-            [session.run(None, {"image": image[np.newaxis]}) for image in images]
+            [session.run(None, {"image": image[np.newaxis]}) for image in images.numpy()]
             for session in self._sessions
         ]
         scores = np.mean([[answer[0][0] for answer in each] for each in answers], axis=0, dtype=np.float32)
@@ -91,3 +94,16 @@ class Teacher:
         """Remove the files."""
         for path in self.paths:
             path.unlink(missing_ok=True)
+
+
+class TeacherBeside:
+    """The same networks beside the student, in the training process: the way where that has a GPU."""
+
+    def __init__(self, models: Sequence[QualityModel], device: torch.device) -> None:
+        self.models = [_Both(model).to(device=device, memory_format=torch.channels_last) for model in models]  # type: ignore[call-overload]
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores float32 (n,) and features float32 (n, width) of crops (n, S, S, 3), all on the device."""
+        answers = [model(images) for model in self.models]
+        return torch.stack([score for score, _ in answers]).mean(dim=0), answers[0][1]
