@@ -15,7 +15,9 @@
 #
 # The five stages (arXiv 2507.15709): teacher T on L; T labels U1; T+ on L and U1(T); T+ labels U2;
 # student on L, U1(T) and U2(T+). A stage whose inputs have not changed since it was done is skipped; one
-# that was interrupted goes on where it stopped. GPUS=4 trains on four.
+# that was interrupted goes on where it stopped.
+# GPUS=4 trains on four. Where there are more than two cores: LOADERS=15, that many processes make batches for a stage
+# that runs alone; JOBS=8, that many rows of the study at once, ROW_LOADERS=2 processes for each.
 set -euf
 cd "$(dirname "$0")/.."
 
@@ -28,7 +30,7 @@ for argument; do
         --until=*) until=${argument#*=} ;;
         --ray) ray=auto ;;
         --ray=*) ray=${argument#*=} ;;
-        *) sed -n '2,18p' "$0" >&2; exit 2 ;;
+        *) sed -n '2,20p' "$0" >&2; exit 2 ;;
     esac
 done
 trap 'trap "" TERM; kill 0; exit 130' INT  # what runs in the background would not hear of Ctrl-C
@@ -84,7 +86,7 @@ pseudo_label() {
 }
 
 confidence=weight calibrated=yes
-smaller="" smaller_teacher="" smaller_student=""
+smaller="${LOADERS:+--set data.workers=$LOADERS}" smaller_teacher="" smaller_student=""
 # What the world is made of: L.csv, U1.csv and U2.csv in $runs, which views a teacher takes, and what the
 # students start from.
 . "$recipes/world.sh"

@@ -33,3 +33,24 @@ print(state.hexdigest())' "$*" $inputs)
     "$@"
     echo "$digest" > "$stamp.done"
 }
+
+# Stages that do not wait for each other: take_turns N, in_turn COMMAND… for each, all_done. N run at once; when one has
+# failed, all_done does after the others.
+take_turns() {
+    waiting=$runs/.turns pids=""
+    rm -f "$waiting"
+    mkfifo "$waiting"
+    exec 3<> "$waiting"
+    for turn in $(seq "$1"); do echo "$turn" >&3; done
+}
+in_turn() {
+    read -r turn <&3
+    (trap 'echo "$turn" >&3' EXIT; "$@") &
+    pids="$pids $!"
+}
+all_done() {
+    failed=""
+    for pid in $pids; do wait "$pid" || failed=yes; done
+    exec 3>&-
+    [ -z "$failed" ]
+}

@@ -21,9 +21,7 @@ from efiqa.records import read_manifest
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TRAINED = [
-    path
-    for path in sorted(RECIPES.rglob("*.toml"))
-    if not path.name.endswith(".card.toml") and path.name != "study.toml"
+    path for path in sorted(RECIPES.rglob("*.toml")) if not path.name.endswith((".card.toml", "study.toml"))
 ]
 
 

