@@ -18,7 +18,7 @@ What is reported stands in the study's TOML; only `title`, `manifest`, `runs` an
 
     [[row]]
     name = "full"
-    runs = ["full-0", "full-1"]                 # one run, or seeds of the same
+    runs = ["full-0", "full-1"]                 # one run, or seeds of the same; or an exported .onnx alone
     note = "all switches on"
 
 Every run is measured as its users would score: its exported model, the Scorer, whole pictures. RUN/model.onnx
@@ -74,13 +74,16 @@ with the other networks."""
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: its model, its scores of the validation pictures, pictures and minutes it was trained for."""
+    """One run: its model, its scores of the validation pictures, pictures and minutes it was trained for.
+
+    Of a model alone nobody knows the last two.
+    """
 
     model: Path
     card: ModelCard
     scores: Vector
-    seen: int
-    minutes: float
+    seen: int | None
+    minutes: float | None
 
     @property
     def network(self) -> str:
@@ -113,12 +116,17 @@ def _interval(samples: Vector, sign: str = "") -> str:
     return f"[{ends[0]:{sign}.3f}, {ends[1]:{sign}.3f}]"
 
 
-def measure(folder: Path, rows: Sequence[Row]) -> Run:
+def measure(path: Path, rows: Sequence[Row]) -> Run:
     """Export and score what has changed. Raises RecordError where a picture has no score."""
-    run, model, table = RunFolder(folder), folder / "model.onnx", folder / "validation.csv"
-    position = run.load()[1]
-    if not (model.exists() and model.stat().st_mtime >= run.last.stat().st_mtime):
-        export(*prepare(folder, Statement(name=folder.name, version="0")), model)
+    if path.suffix == ".onnx":
+        model, seen, spent = path, None, None
+    else:
+        model, run = path / "model.onnx", RunFolder(path)
+        seen = run.load()[1].seen
+        spent = minutes(path / "log.jsonl", seen)
+        if not (model.exists() and model.stat().st_mtime >= run.last.stat().st_mtime):
+            export(*prepare(path, Statement(name=path.name, version="0")), model)
+    table = model.with_name("validation.csv")
     scorer = Scorer(model)
     names = [row.image for row in rows]
     kept = table.exists() and table.stat().st_mtime >= model.stat().st_mtime
@@ -131,7 +139,7 @@ def measure(folder: Path, rows: Sequence[Row]) -> Run:
         if found.score is None:
             raise RecordError(f"{table}: {found.image} has no score: {found.message}")
     scores = np.array([found.score for found in predictions], np.float64)
-    return Run(model, scorer.card, scores, position.seen, minutes(folder / "log.jsonl", position.seen))
+    return Run(model, scorer.card, scores, seen, spent)
 
 
 def minutes(log: Path, seen: int) -> float:
@@ -271,8 +279,9 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _cost(runs: Sequence[Run]) -> list[object]:
     card = runs[0].card
     numbers = [f"{card.parameters:,}", f"{card.macs / 1e9:.3f}", card.input_size]
-    seen, spent = statistics.mean(run.seen for run in runs), statistics.mean(run.minutes for run in runs)
-    return [card.backbone, *numbers, f"{seen:,.0f}", f"{spent:.0f}"]
+    spent = ([run.seen for run in runs], [run.minutes for run in runs])
+    means = [f"{statistics.mean(known):,.0f}" if None not in known else "–" for known in spent]  # type: ignore[type-var]
+    return [card.backbone, *numbers, *means]
 
 
 def load_study(path: Path) -> dict[str, Any]:

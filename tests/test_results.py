@@ -141,6 +141,15 @@ def test_scores_of_other_pictures_are_not_used_again(results: ModuleType, made: 
     assert len(results.measure(tmp_path / "a", rows).scores) == 5
 
 
+def test_a_model_alone_is_measured_as_its_run_is(results: ModuleType, made: Path, tmp_path: Path) -> None:
+    shutil.copy(made / "a" / "model.onnx", tmp_path / "model.onnx")
+    rows = [row for row in read_manifest(made / "L.csv") if row.split == "validation"]
+    alone, run = results.measure(tmp_path / "model.onnx", rows), results.measure(made / "a", rows)
+    assert alone.scores.tolist() == run.scores.tolist()
+    assert (alone.seen, alone.minutes) == (None, None)
+    assert results._cost([alone])[-2:] == ["–", "–"]
+
+
 def test_a_picture_without_a_score_is_an_error(results: ModuleType, made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "a", tmp_path / "a")
     with pytest.raises(RecordError, match=r"nowhere\.png has no score"):
