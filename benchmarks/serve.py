@@ -1,6 +1,8 @@
 """Requests/s of `efiqa serve` against the plain Scorer in the same run, latencies, memory, and its limit.
 
-    python benchmarks/serve.py [--rounds 5] [--seconds 20] [--requests 50000] [-- OPTIONS OF efiqa serve]
+    python benchmarks/serve.py [--model student] [--rounds 5] [--seconds 20] [--requests 50000] [-- OPTIONS]
+
+OPTIONS are those of `efiqa serve`.
 
 JPEGs of 512 px, of synthetic texture, go as multipart bodies over real connections of this machine, kept
 open, to a service in a process of its own. The sides take turns: `Scorer.predict_many` on the same bytes
@@ -209,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--model", default="student", help="ONNX file, or the name of a model that ships")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=20, help="of each side of a round")
     parser.add_argument("--requests", type=int, default=50_000, help="over which memory is watched")
@@ -218,7 +221,7 @@ def main() -> None:
         synthetic(Path(folder), PICTURES)
         pictures = [path.read_bytes() for path in sorted(Path(folder).iterdir())]
     requests = [multipart(picture) for picture in pictures]
-    scorer = Scorer()
+    scorer, options = Scorer(arguments.model), ["--model", arguments.model, *arguments.options]
     size = sum(map(len, pictures)) // PICTURES
     print(f"{scorer.card.source} in {scorer.opened.runtime}; {PICTURES} JPEGs of {size:,} bytes")
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -229,7 +232,7 @@ def main() -> None:
             used_ms = 1000 * (cpu_s(at.pid) - before)
             return replace(seen, service_cpu_ms=used_ms / len(seen.latencies_ms))
 
-        with service(*arguments.options) as at:
+        with service(*options) as at:
             load(at, max(CLIENTS), 3)  # warm
             scorer_rate(scorer, pictures, 3)
             generate = functools.partial(load, at)
@@ -240,7 +243,7 @@ def main() -> None:
                 print(f"| {number:,} | {memory_mb(at.pid):.1f} |", flush=True)
                 if number < arguments.requests:
                     fine &= set(load(at, max(CLIENTS), 3600, step).statuses) == {200}
-        with service("--queue", "8", *arguments.options) as at:
+        with service("--queue", "8", *options) as at:
             above = load(at, max(CLIENTS), arguments.seconds)
     print(f"\n{max(CLIENTS)} clients, a queue of 8: {answers([above])}")
     if not fine or set(above.statuses) != {200, 429}:
