@@ -290,28 +290,23 @@ def read_manifests(paths: Iterable[Path], *, check_files: bool = False) -> list[
                 row, at = rows[index], index - first
                 if not ordinary:
                     _check_row(row, block, at)
-                if picture != index:
-                    before = rows[picture]
-                    if row.score is not None:
-                        if picture >= start and before.score is not None:
-                            labelled.setdefault(_square(picture, before), picture)
-                        other = labelled.setdefault(_square(picture, row), index)
-                        if other != index:
-                            raise RecordError(
-                                f"{block.place(at)}: image {row.image} has a label already, "
-                                f"in {_place(starts, other)}",
-                                hint="where people disagree, the mean of their ratings is the label",
-                            )
-                    if before.split != row.split:
-                        raise _in_two_splits(
-                            "image", row, block.place(at), before.split, _place(starts, picture)
+                if picture != index and row.score is not None:
+                    if picture >= start and rows[picture].score is not None:
+                        labelled.setdefault(_square(picture, rows[picture]), picture)
+                    other = labelled.setdefault(_square(picture, row), index)
+                    if other != index:
+                        raise RecordError(
+                            f"{block.place(at)}: image {row.image} has a label already, "
+                            f"in {_place(starts, other)}",
+                            hint="where people disagree, the mean of their ratings is the label",
                         )
+                same = [("image", picture)]
                 if row.group:
-                    other = groups.setdefault(row.group, index)
+                    same.append(("group", groups.setdefault(row.group, index)))
+                for column, other in same:
                     if rows[other].split != row.split:
-                        raise _in_two_splits(
-                            "group", row, block.place(at), rows[other].split, _place(starts, other)
-                        )
+                        place = _place(starts, other)
+                        raise _in_two_splits(column, row, block.place(at), rows[other].split, place)
             if wrong is not None:
                 raise wrong
         if len(rows) == start:

@@ -141,7 +141,7 @@ class Block:
 
 
 BLOCK = 250
-"""Rows of a block, at most: so few stay in a processor's cache while their cells become columns."""
+"""Rows of a block of text, at most: so few stay in a processor's cache while their cells become columns."""
 WRITTEN = 10_000
 """Rows that are written at a time: what is done once for each group costs nothing."""
 
