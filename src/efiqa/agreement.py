@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from efiqa.errors import InvalidArgument
-from efiqa.metrics import Logistic, Vector, fit_logistic, krcc, plcc, rmse, srcc
+from efiqa.metrics import Logistic, Vector, fit_logistic, krcc, order, plcc, rmse, srcc
 from efiqa.resampling import Comparison, Estimate, compare, estimate, resample
 
-METRICS: dict[str, Callable[[Vector, Vector], float]] = {
+METRICS: dict[str, Callable[..., float]] = {
     "srcc": srcc,
     "plcc": plcc,
     "plcc_fitted": plcc,
@@ -22,6 +23,7 @@ METRICS: dict[str, Callable[[Vector, Vector], float]] = {
     "rmse_fitted": rmse,
 }
 """Those called fitted are of the scores after fit_logistic."""
+BY_ORDER = ("srcc", "krcc")
 COMPARED = ("srcc", "plcc_fitted", "krcc", "rmse_fitted")
 MIN_ROWS = 10
 IN_UNITS = 0.95
@@ -58,11 +60,11 @@ def agree(
             f"all {n:,} ratings are {ratings[0]:g}, so nothing can agree with them",
             hint="is the manifest's score column the rating?",
         )
-    columns: dict[tuple[str, str], Vector] = {}
+    columns: list[tuple[str, Vector, list[str]]] = []  # a scorer's name, numbers, and what is said of them
     fits: dict[str, Logistic | None] = {}
     notes: dict[str, list[str]] = {}
     for name, values in scores.items():
-        columns |= {(name, metric): column for metric, column in _columns(values).items()}
+        columns.append((name, values, _unfitted(values)))
         fits[name], notes[name] = None, _remarks(values)
         if values.min() == values.max():
             continue
@@ -71,17 +73,11 @@ def agree(
         except InvalidArgument as error:
             notes[name].append(f"no logistic is fitted: {error}")
         else:
-            columns |= {(name, metric): fitted(values) for metric in ("plcc_fitted", "rmse_fitted")}
-    value = {
-        f"{name}/{metric}": METRICS[metric](column, ratings) for (name, metric), column in columns.items()
-    }
+            columns.append((name, fitted(values), ["plcc_fitted", "rmse_fitted"]))
+    value = {key: metric() for key, metric in _metrics(columns, ratings, slice(None))}
 
     def measure(chosen: NDArray[np.int64]) -> dict[str, float]:
-        truth = ratings[chosen]
-        return {
-            f"{name}/{metric}": _or_nan(METRICS[metric], column[chosen], truth)
-            for (name, metric), column in columns.items()
-        }
+        return {key: _or_nan(metric) for key, metric in _metrics(columns, ratings, chosen)}
 
     samples = resample(measure, value, n, seed=seed)
     result = {
@@ -107,12 +103,26 @@ def agree(
     return result, comparisons
 
 
-def _columns(values: Vector) -> dict[str, Vector]:
-    """What each metric that needs no fit is measured on."""
+def _metrics(
+    columns: Sequence[tuple[str, Vector, list[str]]], ratings: Vector, rows: NDArray[np.int64] | slice
+) -> Iterator[tuple[str, Callable[[], float]]]:
+    """`scorer/metric` and the metric over these rows; those of one scorer and all ratings sort them once."""
+    truth = ratings[rows]
+    true_order = order(truth)
+    for name, column, metrics in columns:
+        values = column[rows]
+        values_order = order(values) if set(metrics) & set(BY_ORDER) else None
+        for metric in metrics:
+            pair = (values_order, true_order) if metric in BY_ORDER else (values, truth)
+            yield f"{name}/{metric}", partial(METRICS[metric], *pair)
+
+
+def _unfitted(values: Vector) -> list[str]:
+    """The metrics that need no fit which these values have."""
     metrics = [] if values.min() == values.max() else ["srcc", "plcc", "krcc"]
     if np.mean((values >= 0) & (values <= 1)) >= IN_UNITS:
         metrics.append("rmse")
-    return dict.fromkeys(metrics, values)
+    return metrics
 
 
 def _remarks(values: Vector) -> list[str]:
@@ -121,14 +131,14 @@ def _remarks(values: Vector) -> list[str]:
         found.append(
             f"it gives all {values.size:,} rated pictures the score {values[0]:g}, which ranks nothing"
         )
-    if "rmse" not in _columns(values):
+    if "rmse" not in _unfitted(values):
         found.append("no raw RMSE: its scores are not in the units of the ratings, 0–1")
     return found
 
 
-def _or_nan(metric: Callable[[Vector, Vector], float], prediction: Vector, target: Vector) -> float:
+def _or_nan(metric: Callable[[], float]) -> float:
     """The metric; NaN for a resample that drew one value only."""
     try:
-        return metric(prediction, target)
+        return metric()
     except InvalidArgument:
         return math.nan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -45,6 +46,9 @@ def distinct(rows: Iterable[Row]) -> tuple[list[Row], int]:
 
     Raises RecordError for a picture with two squares: a prediction names only the picture.
     """
+    rows = list(rows)
+    if len(set(map(attrgetter("image"), rows))) == len(rows):
+        return rows, 0
     found: dict[str, Row] = {}
     repeated = 0
     for row in rows:

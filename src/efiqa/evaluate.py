@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -150,7 +151,7 @@ def evaluate(
 def _splits_note(rows: Sequence[Row], rating: Vector, split: str | None) -> list[str]:
     if split is not None:
         return []
-    counts = Counter(itertools.compress((row.split for row in rows), np.isfinite(rating).tolist()))
+    counts = Counter(itertools.compress(map(attrgetter("split"), rows), np.isfinite(rating).tolist()))
     if len(counts) < 2 or "train" not in counts:
         return []
     parts = " and ".join(f"{number:,} of {name}" for name, number in counts.items())

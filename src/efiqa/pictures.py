@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +22,11 @@ class Pictures:
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = list(paths)
         self._files = Files()
-        apart = self._files.named_in("")
-        for index, path in enumerate(self.paths):
-            numbers, name, _ = apart(path)
-            numbers[name] = index
+        self._keys, _ = self._files.located(self.paths, "")
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return dict(zip(self._keys, range(len(self)), strict=True))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -35,13 +38,15 @@ class Pictures:
         name of a table is found so (it was made in another place, or has file names only), a name means the
         picture that ends as it does: in the file name, and as many folders as tell these pictures apart.
         """
-        here, there = self._files.named_in(""), self._files.named_in(folder)
-        found = []
-        for name in names:
-            numbers, last, _ = here(name)
-            if last not in numbers:
-                numbers, last, _ = there(name)
-            found.append(numbers.get(last, -1))
+        here, there = (self._files.located(names, home)[0] for home in ("", folder))
+        # A table in the order of the pictures is usual, and seen in a tenth of the time.
+        in_order = here == self._keys or (there == self._keys and set(here).isdisjoint(there))
+        if in_order and len(set(self._keys)) == len(self):
+            return np.arange(len(self))
+        found = list(map(self._numbers.get, here, repeat(-1)))
+        if -1 in found:
+            other = map(self._numbers.get, there, repeat(-1))
+            found = [second if first < 0 else first for first, second in zip(found, other, strict=True)]
         if names and max(found) < 0:
             for parts in range(1, MOST_PARTS + 1):
                 ends = dict(zip(_ends(self.paths, parts), range(len(self)), strict=True))

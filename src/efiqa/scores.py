@@ -6,8 +6,8 @@ import csv
 import itertools
 import math
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,19 @@ import numpy as np
 from efiqa.errors import RecordError
 from efiqa.index import IMAGE_COLUMNS
 from efiqa.metrics import Vector
-from efiqa.tables import column_names, number, read_places, table_format, translated, whole
+from efiqa.tables import (
+    Block,
+    blocks_of,
+    column_names,
+    number,
+    numbers,
+    read_blocks,
+    table_format,
+    translated,
+    uncollected,
+    whole,
+    wholes,
+)
 
 SCORE_COLUMNS = (
     "unifiedqualityscore.scalar",
@@ -71,6 +83,7 @@ def read_named(text: str, *, image: str | None = None) -> Scores:
     return read_scores(path, name=name or path.stem, image=image, column=column)
 
 
+@uncollected()
 def read_scores(path: Path, *, name: str, image: str | None = None, column: str | None = None) -> Scores:
     """Scores in a .csv (commas, semicolons or tabs), .jsonl or .parquet with an image and a score column.
 
@@ -81,56 +94,115 @@ def read_scores(path: Path, *, name: str, image: str | None = None, column: str 
     without a picture, a score that is no number, and a picture with two different scores.
     """
     sign = -1.0 if column and column.startswith("-") else 1.0
-    names, rows = _open(path)
+    names, blocks = _open(path)
     image_column = _column(path, names, image, IMAGE_COLUMNS, "names the pictures", "--image COLUMN")
     wanted = column[1:] if column and sign < 0 else column
     score = _column(path, names, wanted, SCORE_COLUMNS, "is the score", f"{path}:COLUMN")
     mapped = _mapped(score, names)
-    places: dict[str, int] = {}
-    values, boxes, status, repeated = array("d"), array("d"), {}, 0
     boxed = set(BOX) <= set(names)
+    taken = _Taken(image_column, score, mapped, sign, boxed)
     only = {image_column, score, mapped or score, "face", "status", *BOX}
-    for where, cells in rows or read_places(path, only=only):
-        face = cells.get("face")
-        if face is not None and face != "0" and whole(face, "face", where):
-            continue
-        picture = cells.get(image_column)
-        if not picture:
-            raise RecordError(f"{where}: no value in column {image_column!r}")
-        value = sign * _score(cells.get(score), score, where)
-        if mapped and _score(cells.get(mapped), mapped, where) == -1:
-            value = math.nan
-        place = places.setdefault(str(picture), len(values))
-        if place < len(values):
-            if value != values[place] and not (math.isnan(value) and math.isnan(values[place])):
-                raise RecordError(
-                    f"{where}: {picture} has another score already, {sign * values[place]:g}",
-                    hint="one row for each picture; of several faces face 0, in a column `face`, counts",
-                )
-            repeated += 1
-            continue
-        if math.isnan(value):
-            named = str(cells.get("status") or "")
-            status[place] = named if named not in ("", "ok") else "no_score"
-        values.append(value)
-        if boxed:
-            boxes.extend([_score(cells.get(side), side, where) for side in BOX])
-    if not places:
+    for block in blocks or read_blocks(path, only=only):
+        if not taken.block(block):
+            for where, cells in block.rows():
+                taken.row(where, cells)
+    if not taken.places:
         raise RecordError(f"{path} holds no scores")
     return Scores(
         name,
         column or score,
         str(path.parent),
-        list(places),
-        np.array(values),
-        status,
-        np.array(boxes).reshape(-1, 4) if boxed else None,
-        repeated,
+        list(taken.places),
+        np.array(taken.values),
+        taken.status,
+        np.array(taken.boxes).reshape(-1, 4) if boxed else None,
+        taken.repeated,
     )
 
 
-def _open(path: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]] | None]:
-    """Names of the columns and, of a table that read_places does not know, the rows after their places."""
+@dataclass(slots=True)
+class _Taken:
+    """What is read of a table, by its columns; see Scores."""
+
+    image: str
+    score: str
+    mapped: str | None
+    sign: float
+    boxed: bool
+    places: dict[str, int] = field(default_factory=dict)
+    values: array[float] = field(default_factory=lambda: array("d"))
+    boxes: array[float] = field(default_factory=lambda: array("d"))
+    status: dict[int, str] = field(default_factory=dict)
+    repeated: int = 0
+
+    def row(self, where: str, cells: Mapping[str, Any]) -> None:
+        """Take one row. Raises RecordError as read_scores does."""
+        face = cells.get("face")
+        if face is not None and face != "0" and whole(face, "face", where):
+            return
+        picture = cells.get(self.image)
+        if not picture:
+            raise RecordError(f"{where}: no value in column {self.image!r}")
+        value = self.sign * _score(cells.get(self.score), self.score, where)
+        if self.mapped and _score(cells.get(self.mapped), self.mapped, where) == -1:
+            value = math.nan
+        place = self.places.setdefault(str(picture), len(self.values))
+        if place < len(self.values):
+            if value != self.values[place] and not (math.isnan(value) and math.isnan(self.values[place])):
+                raise RecordError(
+                    f"{where}: {picture} has another score already, {self.sign * self.values[place]:g}",
+                    hint="one row for each picture; of several faces face 0, in a column `face`, counts",
+                )
+            self.repeated += 1
+            return
+        if math.isnan(value):
+            self._failed(place, cells.get("status"))
+        self.values.append(value)
+        if self.boxed:
+            self.boxes.extend([_score(cells.get(side), side, where) for side in BOX])
+
+    def block(self, block: Block) -> bool:
+        """Take the rows of a block as `row` would; or none, and be false: one repeats, or breaks a rule."""
+        try:
+            largest = [not face for face in wholes(block.column("face"))]
+
+            def column(name: str) -> list[Any]:
+                return list(itertools.compress(block.column(name), largest))
+
+            pictures = column(self.image)
+            values = self.sign * _scores(column(self.score))
+            if self.mapped:
+                values[_scores(column(self.mapped)) == -1] = math.nan
+            boxes = np.stack([_scores(column(side)) for side in BOX], 1) if self.boxed else None
+        except ValueError:
+            return False
+        if not all(pictures):
+            return False
+        start = len(self.values)
+        names, own = list(map(str, pictures)), range(start, start + len(pictures))
+        places = list(map(self.places.setdefault, names, own))
+        if places != list(own):
+            for name, place, new in zip(names, places, own, strict=True):
+                if place == new:
+                    del self.places[name]
+            return False
+        self.values.frombytes(values.tobytes())
+        if boxes is not None:
+            self.boxes.frombytes(boxes.tobytes())
+        failed = np.flatnonzero(np.isnan(values)).tolist()
+        if failed:
+            statuses = column("status")
+            for place in failed:
+                self._failed(start + place, statuses[place])
+        return True
+
+    def _failed(self, place: int, status: object) -> None:
+        named = str(status or "")
+        self.status[place] = named if named not in ("", "ok") else "no_score"
+
+
+def _open(path: Path) -> tuple[list[str], Iterator[Block] | None]:
+    """Names of the columns and, of a table that read_blocks does not know, the rows."""
     if table_format(path) == ".csv":
         first = _first_line(path)
         delimiter = max(";\t", key=first.count)
@@ -147,7 +219,7 @@ def _first_line(path: Path) -> str:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _split(path: Path, delimiter: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
+def _split(path: Path, delimiter: str) -> tuple[list[str], Iterator[Block]]:
     """A CSV with another delimiter; OFIQ ends its first line in one, and its other lines not."""
     with translated(path), path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         lines = list(csv.reader(file, delimiter=delimiter))
@@ -155,20 +227,21 @@ def _split(path: Path, delimiter: str) -> tuple[list[str], Iterator[tuple[str, d
     while names and not names[-1]:
         names.pop()
 
-    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
+    table = f"{path}, line"
+
+    def rows() -> Iterator[tuple[int, dict[str, Any]]]:
         for at, line in enumerate(itertools.islice(lines, 1, None), 2):
             if not any(line):
                 continue
-            place = f"{path}, line {at}"
             cells = line[: len(names)]
             if len(cells) < len(names) or any(line[len(names) :]):
                 raise RecordError(
-                    f"{place}: not as many cells as the first line has, which is {len(names)}",
+                    f"{table} {at}: not as many cells as the first line has, which is {len(names)}",
                     hint="a cell that holds the separator stands in quotes",
                 )
-            yield place, {name: cell.strip() for name, cell in zip(names, cells, strict=True) if cell.strip()}
+            yield at, {name: cell.strip() for name, cell in zip(names, cells, strict=True) if cell.strip()}
 
-    return names, rows()
+    return names, blocks_of(table, rows())
 
 
 def _column(
@@ -203,3 +276,17 @@ def _score(cell: object, column: str, where: str) -> float:
             return math.nan
         raise
     return value if math.isfinite(value) else math.nan
+
+
+def _scores(cells: Sequence[object]) -> Vector:
+    """What _score says of each cell, (n,). Raises ValueError where that raises RecordError."""
+    try:
+        found = numbers(cells, finite=False)
+    except ValueError:
+        there = [
+            None if isinstance(cell, str) and cell.strip().lower() in NOTHING else cell for cell in cells
+        ]
+        found = numbers(there, finite=False)
+    values = np.array(found, np.float64)
+    values[~np.isfinite(values)] = math.nan
+    return values

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -40,41 +41,63 @@ def tar_of(path: str) -> str | None:
 class Files:
     """Numbers of files by their path, whatever folder's table names them.
 
-    A folder's path is worked out once for all its files: of a million, it would be most of the time.
+    A file's key is its path from the working folder where it is in there, and else absolute: as tables
+    mostly name them, so that a million keys are hardly ever strings of their own.
     """
 
     def __init__(self) -> None:
-        self._folders: dict[str, dict[str, int]] = {}
+        self.numbers: dict[str, int] = {}
+        self._here = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         """Each number, and its absolute path."""
-        for folder, numbers in self._folders.items():
-            for name, number in numbers.items():
-                yield number, os.path.join(folder, name)  # noqa: PTH118
+        for key, number in self.numbers.items():
+            yield number, os.path.abspath(key)  # noqa: PTH100
 
     def named_in(self, folder: str) -> Callable[[str], tuple[dict[str, int], str, str]]:
-        """What takes names in a table of `folder` apart.
+        """What takes a name in a table of `folder`: it gives the numbers, the file's key, and its path.
 
-        It gives the numbers in the file's folder, the file's name in there, and its path: normal, and
-        absolute if the name or `folder` is.
+        The path is normal, and absolute if the name or `folder` is.
         """
-        known: dict[str, tuple[dict[str, int], str]] = {}
 
-        def apart(name: str) -> tuple[dict[str, int], str, str]:
-            start = name.rfind("/") + 1
-            inside, last = name[:start], name[start:]
-            if last in ("", ".", "..") or os.sep != "/":
-                path = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
-                home, last = os.path.split(os.path.abspath(path))  # noqa: PTH100
-                return self._folders.setdefault(home, {}), last, path
-            if inside not in known:
-                path = os.path.normpath(os.path.join(folder, inside))  # noqa: PTH118
-                numbers = self._folders.setdefault(os.path.abspath(path), {})  # noqa: PTH100
-                known[inside] = numbers, "" if path == "." else os.path.join(path, "")  # noqa: PTH118
-            numbers, prefix = known[inside]
-            return numbers, last, prefix + last
+        def found(name: str) -> tuple[dict[str, int], str, str]:
+            path = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
+            return self.numbers, os.path.abspath(path).removeprefix(self._here), path  # noqa: PTH100
 
-        return apart
+        return found
+
+    def located(self, names: Iterable[str], folder: str) -> tuple[list[str], list[str]]:
+        """Keys and paths of many names, as named_in gives them one by one.
+
+        The folder's path is worked out once: for each of a million names, it would be most of the time.
+        """
+        found = self.named_in(folder)
+        _, _, path = found("")
+        before = "" if path == "." else os.path.join(path, "")  # noqa: PTH118
+        start = os.path.join(os.path.abspath(path), "").removeprefix(self._here)  # noqa: PTH100, PTH118
+        keys: list[str] = []
+        paths: list[str] = []
+        for group in _groups(names, BLOCK):
+            absolute = all(map(str.startswith, group, itertools.repeat("/")))
+            if os.sep != "/" or _odd([name[1:] for name in group] if absolute else group):
+                for name in group:
+                    _, key, path = found(name)
+                    keys.append(key)
+                    paths.append(path)
+            elif absolute:
+                paths += group
+                keys += [name.removeprefix(self._here) for name in group]
+            else:
+                added = [before + name for name in group] if before else group
+                paths += added
+                keys += added if start == before else [start + name for name in group]
+        return keys, paths
+
+
+def _odd(names: Iterable[str]) -> bool:
+    """Whether one of the names is empty, absolute or not normal, so that its path is not just folder/name."""
+    parts = "/" + "/\n/".join(names) + "/"
+    return any(odd in parts for odd in ("//", "/./", "/../"))
 
 
 def read_table(path: Path) -> Iterator[dict[str, Any]]:
@@ -89,45 +112,144 @@ def read_table(path: Path) -> Iterator[dict[str, Any]]:
 def read_places(
     path: Path, columns: Sequence[str] | None = None, *, only: Collection[str] | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What read_table yields, each row after its place: `m.csv, line 3`, or `m.parquet, row 2`.
+    """What read_table yields, each row after its place; takes and raises what read_blocks does."""
+    for block in read_blocks(path, columns, only=only):
+        yield from block.rows()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Rows that follow each other in a table, to be had by `column`, or by the `cells` of one of them.
+
+    `numbers` are those of their lines. A column has none where a cell is empty or not there; in the cells of
+    a row of CSV these are left out.
+    """
+
+    table: str
+    numbers: Sequence[int]
+    column: Callable[[str], Sequence[Any]]
+    cells: Callable[[int], dict[str, Any]]
+
+    def place(self, row: int) -> str:
+        """`m.csv, line 3`, or `m.parquet, row 2`."""
+        return f"{self.table} {self.numbers[row]}"
+
+    def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The cells of each row, after its place."""
+        for row in range(len(self.numbers)):
+            yield self.place(row), self.cells(row)
+
+
+BLOCK = 250
+"""Rows of a block of text, at most: so few stay in a processor's cache while their cells become columns."""
+WRITTEN = 10_000
+"""Rows that are written at a time: what is done once for each group costs nothing."""
+
+
+def read_blocks(
+    path: Path, columns: Sequence[str] | None = None, *, only: Collection[str] | None = None
+) -> Iterator[Block]:
+    """The rows of a .csv, .jsonl or .parquet file, streaming.
 
     A line is one of the file, the header being the first; a row that goes over several is named by its
     first. `columns` names those of a CSV without a header. With `only`, other columns may be left out.
+
+    Raises RecordError for a file that cannot be read or breaks its format, with the line; the rows before it
+    come first.
     """
     kind = table_format(path)
-    table = str(path)
     with translated(path):
         if kind == ".parquet":
-            rows = (
-                cells
-                for batch in pyarrow_module("pyarrow.parquet").ParquetFile(path).iter_batches()
-                for cells in batch.to_pylist()
-            )
-            for number, cells in enumerate(rows, 1):
-                yield f"{table}, row {number}", cells
+            yield from _parquet_blocks(path, only)
             return
         with path.open(encoding="utf-8-sig", newline="") as file:
             if kind == ".jsonl":
-                for number, line in enumerate(file, 1):
-                    yield f"{table}, line {number}", _json_cells(line, f"{table}, line {number}")
-                return
-            reader = csv.reader(file, strict=True)
-            names = columns or _header(path, next(reader, []))
-            twice = [name for name, count in Counter(names).items() if name and count > 1]
-            if twice:
-                raise RecordError(f"{path}, line 1: two columns are named {twice[0]!r}")
-            kept = [(name, at) for at, name in enumerate(names) if only is None or name in only]
-            first = reader.line_num + 1
-            for line_cells in reader:
-                place, first = f"{table}, line {first}", reader.line_num + 1
-                if not line_cells:  # an empty line
-                    continue
-                if len(line_cells) != len(names):
-                    raise RecordError(
-                        f"{place}: not as many cells as the first line has, which is {len(names)}",
-                        hint=COMMAS,
-                    )
-                yield place, {name: line_cells[at] for name, at in kept if line_cells[at]}
+                table = f"{path}, line"
+                rows = (
+                    (number, _json_cells(line, f"{table} {number}")) for number, line in enumerate(file, 1)
+                )
+                yield from blocks_of(table, rows)
+            else:
+                yield from _csv_blocks(path, csv.reader(file, strict=True), columns, only)
+
+
+def blocks_of(table: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[Block]:
+    """Blocks of rows that are dicts, after their numbers."""
+
+    def block(numbers: Sequence[int], found: Sequence[dict[str, Any]]) -> Block:
+        return Block(table, numbers, lambda name: [cells.get(name) for cells in found], found.__getitem__)
+
+    for group in _groups(rows, BLOCK):
+        yield block(*zip(*group, strict=True))
+
+
+def _csv_blocks(
+    path: Path, reader: Any, columns: Sequence[str] | None, only: Collection[str] | None
+) -> Iterator[Block]:
+    table = f"{path}, line"
+    names = columns or _header(path, next(reader, []))
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise RecordError(f"{table} 1: two columns are named {twice[0]!r}")
+    kept = [(name, at) for at, name in enumerate(names) if only is None or name in only]
+    places = dict(kept)
+
+    def block(numbers: Sequence[int], lines: Sequence[list[str]]) -> Block:
+        cells = list(zip(*lines, strict=True))
+
+        def column(name: str) -> Sequence[str | None]:
+            if name not in places:
+                return [None] * len(lines)
+            found = cells[places[name]]
+            return [cell or None for cell in found] if "" in found else found
+
+        return Block(
+            table, numbers, column, lambda row: {name: lines[row][at] for name, at in kept if lines[row][at]}
+        )
+
+    last = reader.line_num
+    for lines in _groups(reader, BLOCK):
+        numbers: Sequence[int] = range(last + 1, last + 1 + len(lines))
+        if reader.line_num - last != len(lines):  # a cell goes over several, or an error comes next
+            ends = itertools.accumulate((_lines(line) for line in lines), initial=last + 1)
+            numbers = list(ends)[:-1]
+        last = reader.line_num
+        if set(map(len, lines)) == {len(names)}:
+            yield block(numbers, lines)
+            continue
+        there = [at for at, line in enumerate(lines) if line]  # and not an empty one
+        short = next((at for at in there if len(lines[at]) != len(names)), None)
+        there = [at for at in there if short is None or at < short]
+        if there:
+            yield block([numbers[at] for at in there], [lines[at] for at in there])
+        if short is not None:
+            raise RecordError(
+                f"{table} {numbers[short]}: not as many cells as the first line has, which is {len(names)}",
+                hint=COMMAS,
+            )
+
+
+def _lines(cells: Iterable[str]) -> int:
+    """How many lines of a file a row of CSV takes."""
+    return 1 + sum(len(re.findall(r"\r\n|\r|\n", cell)) for cell in cells)
+
+
+def _parquet_blocks(path: Path, only: Collection[str] | None) -> Iterator[Block]:
+    def block(first: int, size: int, columns: Mapping[str, list[Any]]) -> Block:
+        none = [None] * size
+        return Block(
+            f"{path}, row",
+            range(first, first + size),
+            lambda name: columns.get(name, none),
+            lambda row: {name: column[row] for name, column in columns.items()},
+        )
+
+    first = 1
+    for batch in pyarrow_module("pyarrow.parquet").ParquetFile(path).iter_batches():
+        cells = zip(batch.schema.names, batch.columns, strict=True)
+        kept = {name: column.to_pylist() for name, column in cells if only is None or name in only}
+        yield block(first, batch.num_rows, kept)
+        first += batch.num_rows
 
 
 def _json_cells(line: str, where: str) -> dict[str, Any]:
@@ -167,12 +289,51 @@ def number(cell: object, column: str, where: str, *, finite: bool = True) -> flo
     return value
 
 
+def numbers(cells: Iterable[object], *, finite: bool = True) -> list[float | None]:
+    """Cells as numbers, none where there is none. Raises ValueError where `number` raises, and says why."""
+    there: list[Any] = list(cells)
+    values: list[float | None]
+    try:
+        if None in there:
+            values = [None if cell is None else float(cell) for cell in there]
+        else:
+            values = list(map(float, there))
+    except (TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+    if bool in set(map(type, there)):
+        raise ValueError("true and false are no numbers")
+    known = list(filter(None, values))
+    # A sum is soon made, and finite only if all of it is; that of the very large may not be.
+    if finite and not math.isfinite(sum(known)) and not all(map(math.isfinite, known)):
+        raise ValueError("not all are finite")
+    return values
+
+
 def whole(cell: object, column: str, where: str) -> int:
     """A cell as a whole number from 0. Raises RecordError, with the place, for any other."""
     value = number(cell, column, where)
     if value < 0 or not value.is_integer():
         raise RecordError(f"{where}: {column} must be a whole number, 0 or more, but got {cell!r}")
     return int(value)
+
+
+def wholes(cells: Iterable[object]) -> list[int | None]:
+    """Cells as whole numbers, none where there is none. Raises ValueError where `whole` raises, and says why.
+
+    Each of them once, as they are mostly the numbers of faces, of which there are few.
+    """
+    cells = list(cells)
+    if bool in set(map(type, cells)):  # which a set takes for 0 and 1
+        raise ValueError("true and false are no numbers")
+    try:
+        few = set(cells)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    each = dict(zip(few, numbers(few), strict=True))
+    if not all(value is None or (value >= 0 and value.is_integer()) for value in each.values()):
+        raise ValueError("not all are whole numbers, 0 or more")
+    values = {cell: None if value is None else int(value) for cell, value in each.items()}
+    return [values[cell] for cell in cells]
 
 
 def column_names(path: Path) -> list[str]:
@@ -245,7 +406,7 @@ def write_table(path: Path, columns: Mapping[str, type], rows: Iterable[Sequence
         case ".csv":
             with atomic(path) as file:
                 file.write(csv_line(columns))
-                for group in _groups(rows):
+                for group in _groups(rows, WRITTEN):
                     file.writelines(csv_lines(group))
                     count += len(group)
         case ".jsonl":
@@ -288,11 +449,21 @@ def json_line(columns: Iterable[str], row: Iterable[Any]) -> str:
     return _as_json(dict(zip(columns, row, strict=True))) + "\n"
 
 
-def _groups(rows: Iterable[T]) -> Iterator[list[T]]:
-    """Of 10,000 rows, the last of fewer: what is done once for each group costs nothing."""
+def _groups(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Of so many rows, the last of fewer; what is read before an error comes before it."""
     iterator = iter(rows)
-    while group := list(itertools.islice(iterator, 10_000)):
-        yield group
+    error: Exception | None = None
+    while error is None:
+        group: list[T] = []
+        try:
+            group.extend(itertools.islice(iterator, size))
+        except (RecordError, OSError, ValueError, csv.Error) as caught:
+            error = caught
+        if group:
+            yield group
+        elif error is None:
+            return
+    raise error
 
 
 def pyarrow_module(module: str) -> Any:
@@ -310,7 +481,7 @@ def write_parquet(file: BinaryIO, columns: Mapping[str, type], rows: Iterable[Se
     schema = arrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
     count = 0
     with parquet.ParquetWriter(file, schema) as writer:
-        for group in _groups(rows):
+        for group in _groups(rows, WRITTEN):
             cells = [list(column) for column in zip(*group, strict=True)]
             writer.write_table(arrow.table(cells, schema=schema))
             count += len(group)

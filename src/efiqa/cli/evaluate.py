@@ -87,7 +87,7 @@ def evaluate(
     from efiqa.records import SPLITS, read_manifest
     from efiqa.report import check_page, write_report
     from efiqa.scores import read_named
-    from efiqa.tables import check_place
+    from efiqa.tables import check_place, uncollected
 
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"--split is {', '.join(SPLITS)}, but got {split!r}")
@@ -100,31 +100,41 @@ def evaluate(
     if page:
         check_page()
     check_place(output / "report.json")
-    rows, repeated = distinct(row for row in read_manifest(manifest) if split in (None, row.split))
-    if not rows:
-        raise RecordError(f"{manifest} has no rows of split {split}", hint="name a split that it has")
-    notes = [f"{repeated:,} rows of the manifest repeat a picture, which counts once."] if repeated else []
-    pictures = Pictures([row.image for row in rows])
-    entrants = []
-    for text in predictions or []:
-        scores = read_named(text, image=image)
-        entrants.append(enter(scores, pictures, max_missing=max_missing))
-        if scores.repeated:
-            notes.append(f"{scores.repeated:,} rows of {scores.name} repeat a picture, which counts once.")
-    entrants += [_baseline(name, rows) for name in baseline or []]
-    evaluation = evaluate_all(
-        rows,
-        entrants,
-        split=split,
-        pairs=None if pairs is None else (str(pairs.parent), read_pairs(pairs)),
-        fmr=fmr,
-        probes=_probes(probe or []),
-        groups={name: Membership(*read_groups(table or [manifest], name)) for name in group or []},
-        max_missing=max_missing,
-        seed=seed,
-        notes=notes,
-    )
-    sys.stdout.write(write_report(evaluation, output, page=page, gallery=gallery))
+
+    def written() -> str:
+        rows, repeated = distinct(row for row in read_manifest(manifest) if split in (None, row.split))
+        if not rows:
+            raise RecordError(f"{manifest} has no rows of split {split}", hint="name a split that it has")
+        notes = (
+            [f"{repeated:,} rows of the manifest repeat a picture, which counts once."] if repeated else []
+        )
+        pictures = Pictures([row.image for row in rows])
+        entrants = []
+        for text in predictions or []:
+            scores = read_named(text, image=image)
+            entrants.append(enter(scores, pictures, max_missing=max_missing))
+            if scores.repeated:
+                notes.append(
+                    f"{scores.repeated:,} rows of {scores.name} repeat a picture, which counts once."
+                )
+        entrants += [_baseline(name, rows) for name in baseline or []]
+        evaluation = evaluate_all(
+            rows,
+            entrants,
+            split=split,
+            pairs=None if pairs is None else (str(pairs.parent), read_pairs(pairs)),
+            fmr=fmr,
+            probes=_probes(probe or []),
+            groups={name: Membership(*read_groups(table or [manifest], name)) for name in group or []},
+            max_missing=max_missing,
+            seed=seed,
+            notes=notes,
+        )
+        return write_report(evaluation, output, page=page, gallery=gallery)
+
+    # The rows stay to the end, where a search for garbage among a million of them finds none.
+    with uncollected():
+        sys.stdout.write(written())
     files = "report.json, report.md" + (", report.html" if page else "")
     talk.print(f"{files} → {plain(str(output))}", highlight=False)
 

@@ -14,10 +14,14 @@ from efiqa.tables import atomic
 
 
 def check_page() -> None:
-    """Raise MissingExtra now, not after the work, where the page cannot be made."""
+    """Raise MissingExtra now, not after the work, where the page cannot be made; load what makes it.
+
+    Loading matplotlib leaves cycles behind that hold the frames it is called from, and all that these hold.
+    """
     for package in ("jinja2", "matplotlib"):
         if find_spec(package) is None:
             raise MissingExtra(package, extra="report")
+    import matplotlib.figure  # noqa: F401
 
 
 def write_report(evaluation: Evaluation, folder: Path, *, page: bool = True, gallery: bool = True) -> str:

@@ -22,6 +22,8 @@ from efiqa.report.plots import Drawing
 from efiqa.sources import load_row
 
 SHOWN = 6
+TRIED = 5 * SHOWN
+"""As some pictures cannot be read."""
 SIDE = 112
 """Longer side of a small picture, in pixels."""
 MARGIN = 1.7
@@ -43,12 +45,14 @@ def strips(evaluation: Evaluation) -> Iterator[Strip]:
     """
     for entrant in evaluation.entrants:
         scored = np.flatnonzero(np.isfinite(entrant.score))
-        order = scored[np.argsort(entrant.score[scored], kind="stable")]
-        chosen = {"highest scores": order[::-1], "lowest scores": order}
+        scores = entrant.score[scored]
+        chosen = {
+            "highest scores": scored[::-1][_lowest(-scores[::-1])],
+            "lowest scores": scored[_lowest(scores)],
+        }
         rated = scored[np.isfinite(evaluation.rating[scored])]
         if entrant.name in evaluation.agreement and rated.size:
-            wrong = _distance(evaluation, entrant, rated)
-            chosen["furthest from the ratings"] = rated[np.argsort(-wrong, kind="stable")]
+            chosen["furthest from the ratings"] = rated[_lowest(-_distance(evaluation, entrant, rated))]
         for title, places in chosen.items():
             found = tuple(_drawings(evaluation, entrant, places))
             if found:
@@ -61,9 +65,17 @@ def _distance(evaluation: Evaluation, entrant: Entrant, rows: NDArray[np.int64])
     return np.abs(fit(score) - rating) if fit is not None else np.abs(ranks(score) - ranks(rating))
 
 
+def _lowest(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Where the lowest TRIED values are, from the lowest, equal ones as they stand."""
+    places = np.arange(values.size)
+    if values.size > TRIED:
+        places = np.flatnonzero(values <= np.partition(values, TRIED - 1)[TRIED - 1])
+    return places[np.argsort(values[places], kind="stable")][:TRIED]
+
+
 def _drawings(evaluation: Evaluation, entrant: Entrant, places: NDArray[np.int64]) -> Iterator[Drawing]:
     left = SHOWN
-    for place in places[: 5 * SHOWN]:
+    for place in places:
         try:
             picture = _face(evaluation.rows[place], entrant, int(place))
         except EfiqaError:
