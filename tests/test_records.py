@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from efiqa.errors import EfiqaError, MissingExtra, OutputError, RecordError
+from efiqa.names import Files, printable
 from efiqa.records import (
     COLUMNS,
     Prediction,
@@ -27,7 +28,8 @@ from efiqa.records import (
     write_manifest,
     write_predictions,
 )
-from efiqa.tables import FORMATS, Files, atomic, check_place, check_writable, printable, read_table
+from efiqa.tables import FORMATS, read_table
+from efiqa.writing import atomic, check_place, check_writable
 
 AWKWARD_NAMES = [
     "plain.jpg",

@@ -14,12 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from efiqa.cells import number, numbers, whole, wholes
 from efiqa.errors import RecordError
+from efiqa.names import Files
 from efiqa.pictures import Pictures
 from efiqa.records import read_manifests, read_predictions
 from efiqa.report.gallery import TRIED, _lowest
 from efiqa.scores import read_scores
-from efiqa.tables import Files, csv_lines, number, numbers, read_blocks, read_places, whole, wholes
+from efiqa.tables import read_blocks, read_places
+from efiqa.writing import csv_lines
 
 COLUMNS = (
     "image",

@@ -22,8 +22,9 @@ from efiqa.card import ModelCard, Population, typed
 from efiqa.errors import InvalidArgument, ModelError, RecordError
 from efiqa.matching import largest_faces, match
 from efiqa.metrics import Vector, srcc
+from efiqa.names import printable
 from efiqa.records import Prediction
-from efiqa.tables import atomic, printable
+from efiqa.writing import atomic
 
 MIN_SCORES = 100
 """Percentiles of fewer scores than this are not told apart."""

@@ -21,9 +21,9 @@ from typing import Any
 from efiqa.engine import Outcome
 from efiqa.errors import OutputError
 from efiqa.journal import lock
+from efiqa.names import printable
 from efiqa.records import SHARDS
 from efiqa.stores import WRITTEN, StoreError, is_address, join, names_in, public, read, remove, write
-from efiqa.tables import printable
 from efiqa.tasks import Task, Tasks
 from efiqa.workers import Part
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from efiqa.cells import number
 from efiqa.errors import InvalidArgument, RecordError
 from efiqa.records import SPLITS, Row
 from efiqa.sources import SUFFIXES, pictures_in
-from efiqa.tables import SEPARATED, column_names, number, read_places, table_format
+from efiqa.tables import SEPARATED, column_names, read_places, table_format
 
 IMAGE_COLUMNS = ("image", "image_name", "img_name", "filename", "file_name", "path", "name")
 """What data sets call the column of a picture's name, in any case; the first that a table has is meant."""

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from efiqa.errors import OutputError, RecordError
+from efiqa.names import printable
 from efiqa.records import Prediction, quick, write_predictions
 from efiqa.sources import Named
-from efiqa.tables import check_writable, printable
+from efiqa.writing import check_writable
 
 if sys.platform != "win32":
     import fcntl

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from efiqa.cells import number
 from efiqa.errors import InvalidArgument, RecordError
 from efiqa.index import IMAGE_COLUMNS, SCORE_COLUMNS
-from efiqa.tables import column_names, number, read_places
+from efiqa.tables import column_names, read_places
 
 LABEL_COLUMNS = ("label", "decision", "accept", "accepted")
 """What tables call the column of accept and reject, in any case; the first that a table has is meant."""

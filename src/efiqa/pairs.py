@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from efiqa.cells import number
 from efiqa.errors import RecordError
 from efiqa.metrics import Vector
-from efiqa.tables import column_names, number, read_places
+from efiqa.tables import column_names, read_places
 
 PAIR_COLUMNS = ("image_a", "image_b", "genuine", "similarity")
 _GENUINE = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}

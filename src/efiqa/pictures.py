@@ -9,7 +9,7 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from efiqa.tables import Files
+from efiqa.names import Files
 
 MAX_MISSING = 0.1
 """Where more than this share of pictures, or pairs, is unknown to the other table, a name is wrong."""

@@ -14,9 +14,10 @@ from efiqa.attributes import Attributes, reasons
 from efiqa.calibrate import Calibration, population_id
 from efiqa.card import ModelCard
 from efiqa.errors import InvalidArgument, ModelError, RecordError
+from efiqa.names import printable
 from efiqa.records import ATTRIBUTES, Prediction
 from efiqa.settings import from_table, read_toml, to_toml
-from efiqa.tables import atomic, check_place, printable
+from efiqa.writing import atomic, check_place
 
 Measure = Literal["score", "quality"]
 

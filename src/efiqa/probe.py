@@ -22,7 +22,7 @@ from efiqa.image import Image
 from efiqa.records import Row
 from efiqa.scorer import MIN_SIDE, Scorer
 from efiqa.sources import load_row
-from efiqa.tables import atomic
+from efiqa.writing import atomic
 
 SEVERITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 LARGEST = 512

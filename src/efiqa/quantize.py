@@ -29,7 +29,7 @@ from efiqa.metrics import srcc
 from efiqa.runtime import Network, open_model
 from efiqa.scorer import Faces, Scorer
 from efiqa.sources import Named
-from efiqa.tables import atomic
+from efiqa.writing import atomic
 
 LEAST_SRCC = 0.998
 """Of the scores of held-out pictures in int8 and in fp32."""

@@ -14,26 +14,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+from efiqa.cells import number, numbers, whole, wholes
 from efiqa.errors import RecordError
-from efiqa.tables import (
-    Block,
-    Files,
-    atomic,
-    csv_line,
-    json_line,
-    number,
-    numbers,
-    printable,
-    read_blocks,
-    read_places,
-    table_format,
-    tar_of,
-    uncollected,
-    whole,
-    wholes,
-    write_parquet,
-    write_table,
-)
+from efiqa.names import Files, printable, tar_of
+from efiqa.tables import Block, read_blocks, read_places, table_format, uncollected
+from efiqa.writing import atomic, csv_line, json_line, write_parquet, write_table
 
 T = TypeVar("T")
 Bounds = tuple[float, float, float, float]

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from efiqa.card import METADATA_KEY, ModelCard
 from efiqa.errors import EfiqaError, InvalidArgument, MissingExtra, ModelError
+from efiqa.names import printable
 from efiqa.onnx_runtime import OnnxNetwork, onnxruntime
 from efiqa.openvino_runtime import OpenVinoNetwork, installed
-from efiqa.tables import printable
 
 __all__ = [
     "DEFAULT_MODEL",

@@ -33,11 +33,11 @@ from efiqa.image import (
     resize,
     resize_and_crop,
 )
+from efiqa.names import printable
 from efiqa.policy import Policy, bind, decide
 from efiqa.records import ATTRIBUTES, Prediction
 from efiqa.runtime import Precision, Runtime, find_model, open_model
 from efiqa.sources import Named
-from efiqa.tables import printable
 from efiqa.views import VIEWS
 
 Faces = Literal["all", "largest", "none"]

@@ -13,22 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from efiqa.cells import number, numbers, whole, wholes
 from efiqa.errors import RecordError
 from efiqa.index import IMAGE_COLUMNS
 from efiqa.metrics import Vector
-from efiqa.tables import (
-    Block,
-    blocks_of,
-    column_names,
-    number,
-    numbers,
-    read_blocks,
-    table_format,
-    translated,
-    uncollected,
-    whole,
-    wholes,
-)
+from efiqa.tables import Block, blocks_of, column_names, read_blocks, table_format, translated, uncollected
 
 SCORE_COLUMNS = (
     "unifiedqualityscore.scalar",

@@ -32,8 +32,9 @@ from efiqa.errors import (
     ShardUnreadable,
 )
 from efiqa.image import MAX_BYTES
+from efiqa.names import printable, tar_of
 from efiqa.stores import StoreError, is_address, local, open_stream, read_image
-from efiqa.tables import printable, pyarrow_module, tar_of
+from efiqa.tables import pyarrow_module
 
 SUFFIXES = frozenset(
     [

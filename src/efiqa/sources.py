@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from efiqa.errors import EmptyImage, ImageNotFound, ImageUnreadable, InvalidArgument, NotAFile, RecordError
 from efiqa.image import Image, crop, load_image
+from efiqa.names import printable, tar_of
 from efiqa.records import Row
 from efiqa.shards import (
     SUFFIXES,
@@ -24,7 +25,7 @@ from efiqa.shards import (
     picture_in_tar,
 )
 from efiqa.stores import file_system, is_address, local, open_stream, public, walk
-from efiqa.tables import FORMATS, printable, read_table, tar_of
+from efiqa.tables import FORMATS, read_table
 
 __all__ = ["SUFFIXES", "Named", "Shard", "entries", "expand", "load_row", "pictures_in"]
 

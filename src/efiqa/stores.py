@@ -19,7 +19,8 @@ from typing import Any, TypeVar, cast
 
 from efiqa.errors import EfiqaError, ImageNotFound, ImageTooLarge, ImageUnreadable, RecordError
 from efiqa.image import MAX_BYTES
-from efiqa.tables import atomic, printable
+from efiqa.names import printable
+from efiqa.writing import atomic
 
 T = TypeVar("T")
 

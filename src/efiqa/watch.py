@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from efiqa.engine import Outcome
 from efiqa.errors import MissingExtra, OutputError
-from efiqa.tables import printable
+from efiqa.names import printable
 
 TOLD_EVERY = 30.0
 """Seconds between lines where no terminal shows a bar."""

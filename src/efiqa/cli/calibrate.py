@@ -48,7 +48,7 @@ def calibrate(
     from efiqa.metrics import srcc
     from efiqa.records import read_predictions
     from efiqa.scorer import Scorer
-    from efiqa.tables import check_place
+    from efiqa.writing import check_place
 
     if (link is None) != (old_model is None):
         raise typer.BadParameter("--link and --old-model go together")

@@ -65,7 +65,7 @@ def drift(
     from efiqa.matching import distinct
     from efiqa.policy import read_policy
     from efiqa.records import read_predictions
-    from efiqa.tables import atomic, check_place
+    from efiqa.writing import atomic, check_place
 
     if output is not None:
         check_place(output)

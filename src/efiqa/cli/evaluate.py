@@ -87,7 +87,8 @@ def evaluate(
     from efiqa.records import SPLITS, read_manifest
     from efiqa.report import check_page, write_report
     from efiqa.scores import read_named
-    from efiqa.tables import check_place, uncollected
+    from efiqa.tables import uncollected
+    from efiqa.writing import check_place
 
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"--split is {', '.join(SPLITS)}, but got {split!r}")

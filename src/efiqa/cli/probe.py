@@ -63,7 +63,7 @@ def probe(
     from efiqa.probe import probe as measure
     from efiqa.records import read_manifest
     from efiqa.scorer import Scorer
-    from efiqa.tables import atomic, check_place
+    from efiqa.writing import atomic, check_place
 
     if plot:
         check_plot(plot)

@@ -10,7 +10,7 @@ from efiqa.errors import MissingExtra
 from efiqa.evaluate import Evaluation
 from efiqa.report.numbers import numbers
 from efiqa.report.sections import markdown, sections
-from efiqa.tables import atomic
+from efiqa.writing import atomic
 
 
 def check_page() -> None:

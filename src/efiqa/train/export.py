@@ -26,11 +26,11 @@ from efiqa.card import (
 from efiqa.errors import InvalidArgument, ModelError, RecordError
 from efiqa.faces import CROP_SCALE
 from efiqa.scorer import RESIZE, SCORE_DIGITS, Scorer
-from efiqa.tables import atomic
 from efiqa.train.checkpoint import RunFolder, current_commit
 from efiqa.train.graph import to_onnx
 from efiqa.train.model import QualityModel
 from efiqa.train.published import load_published
+from efiqa.writing import atomic
 
 TOLERANCE = 1e-4
 """Largest difference allowed between PyTorch's plain forward in fp32 and the exported file in the Scorer."""

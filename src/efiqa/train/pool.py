@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from efiqa.errors import TrainingError
-from efiqa.tables import atomic
 from efiqa.train.data import Batch, Batches
 from efiqa.train.recipe import Recipe
+from efiqa.writing import atomic
 
 _ANSWERS = ("teacher_score", "teacher_features")
 _CROPS = ("image", "row", "gap")

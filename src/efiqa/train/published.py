@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from efiqa.errors import ModelError
-from efiqa.tables import printable
+from efiqa.names import printable
 from efiqa.train.model import QualityModel
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
