@@ -14,6 +14,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -412,17 +413,25 @@ def test_faces_of_a_large_jpeg_are_in_pixels_of_the_picture_itself(model: Path, 
     assert [row.x for row in scorer.predict(io.BytesIO(large_jpeg()))] == [1500.0, 300.0]
 
 
-def test_a_small_face_of_a_large_jpeg_is_cut_from_the_whole_picture(model: Path, known_faces, monkeypatch):
-    loaded: list[int] = []
-    whole = module.load_image
-    monkeypatch.setattr(
-        module, "load_image", lambda *args, **limits: loaded.append(1) or whole(*args, **limits)
-    )
-    for width, times in ((1000.0, 0), (10.0, 1)):
-        loaded.clear()
-        scorer = Scorer(model, detector=known_faces((1105.0, 300.0, width, width)))
-        (row,) = scorer.predict(large_jpeg())
-        assert (row.x, row.width, len(loaded)) == (2210.0, 2 * width, times)
+def test_a_small_face_is_cut_from_as_much_of_a_large_jpeg_as_it_needs(model: Path, known_faces, monkeypatch):
+    decoded: list[int] = []
+    monkeypatch.setattr(module, "ENOUGH_TO_DETECT", 200)  # so the first look is at an eighth
+    load = module.load_reduced
+
+    def watched(*args: Any, **limits: Any) -> Any:
+        image, reduction = load(*args, **limits)
+        decoded.append(reduction)
+        return image, reduction
+
+    monkeypatch.setattr(module, "load_reduced", watched)
+    enough = module.ENOUGH * Scorer(model).card.input_size / Scorer(model).card.crop_scale
+    for share, reductions in ((1.1, [8]), (0.9, [8, 4]), (0.45, [8, 2]), (0.2, [8, 1]), (0.01, [8, 1])):
+        decoded.clear()
+        width = share * enough
+        (row,) = Scorer(model, detector=known_faces((276.0, 70.0, width, width))).predict(large_jpeg())
+        assert decoded == reductions
+        # Just right of the middle: a box that was not scaled as the picture was would hold some black.
+        assert (row.score, row.x, row.width) == (1.0, 2208.0, pytest.approx(8 * width, abs=0.06))
 
 
 def test_where_every_pixel_counts_a_large_jpeg_is_decoded_whole(model: Path, known_faces):

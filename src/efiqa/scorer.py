@@ -28,7 +28,6 @@ from efiqa.image import (
     Source,
     crop,
     decode_reduced,
-    load_image,
     load_reduced,
     resize,
     resize_and_crop,
@@ -266,12 +265,11 @@ class Scorer:
                 hint="faces=largest scores the largest alone",
             )
         smallest = min((max(face.box.width, face.box.height) for face in found), default=math.inf)
-        if reduction > 1 and self.card.crop_scale * smallest < enough:
-            return (
-                load_image(image, max_pixels=self.max_pixels),
-                1,
-                [face.scaled(reduction) for face in found],
-            )
+        if reduction > 1 and (lack := enough / (self.card.crop_scale * smallest)) > 1:
+            shorter_side = math.ceil(lack * min(loaded.shape[:2]))
+            loaded, less = load_reduced(image, shorter_side, max_pixels=self.max_pixels)
+            found = [face.scaled(reduction / less) for face in found]
+            reduction = less
         return loaded, reduction, found
 
     def _score_face(self, image: Image, reduction: int, face: Face, name: str, index: int) -> Prediction:
