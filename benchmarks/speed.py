@@ -50,11 +50,12 @@ from efiqa.bench import (
     measure_stages,
     peak_memory,
 )
+from efiqa.cores import available_cores
 from efiqa.faces import BlazeFace
 from efiqa.image import load_reduced
 from efiqa.records import Prediction, write_predictions
 from efiqa.runtime import find_model
-from efiqa.scorer import ENOUGH, ENOUGH_TO_DETECT, available_cores
+from efiqa.scorer import ENOUGH, ENOUGH_TO_DETECT
 
 CONTENDERS = Path(__file__).with_name("contenders.py")
 PORTRAIT = Path(__file__).parent.parent / "examples" / "samples" / "astronaut.jpg"

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "efiqa"
 LEVELS = [
     ["client", "errors"],
-    ["cells", "names", "settings", "tables", "writing"],
+    ["cells", "cores", "names", "settings", "tables", "writing"],
     ["card", "image", "metrics", "onnx_runtime", "openvino_runtime", "records", "runtime"],
     ["stores"],
     ["shards"],

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efiqa import openvino_runtime, runtime
+from efiqa import cores, openvino_runtime, runtime
 from efiqa import scorer as scorer_module
+from efiqa.cores import available_cores
 from efiqa.errors import InvalidArgument, MissingExtra, ModelError
 from efiqa.openvino_runtime import OpenVinoNetwork, without_telemetry
 from efiqa.runtime import open_model
-from efiqa.scorer import Scorer, available_cores
+from efiqa.scorer import Scorer
 
 SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
 
@@ -278,8 +279,8 @@ def test_a_quota_of_a_group_above_holds_for_those_inside(tmp_path: Path, monkeyp
     (inside.parent / "cpu.max").write_text("50000 100000\n")
     own = tmp_path / "own"
     own.write_text("0::/user.slice/job.scope\n")
-    assert scorer_module._cgroup_quota(tmp_path, own) == 0.5
+    assert cores._cgroup_quota(tmp_path, own) == 0.5
     own.write_text("0::/../../elsewhere\n")
-    assert scorer_module._cgroup_quota(tmp_path, own) == float("inf")
-    monkeypatch.setattr(scorer_module, "_cgroup_quota", lambda: 0.5)
+    assert cores._cgroup_quota(tmp_path, own) == float("inf")
+    monkeypatch.setattr(cores, "_cgroup_quota", lambda: 0.5)
     assert available_cores() == 1

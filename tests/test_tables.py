@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from efiqa.cells import number, numbers, whole, wholes
-from efiqa.errors import RecordError
+from efiqa.errors import MissingExtra, RecordError
 from efiqa.names import Files
 from efiqa.pictures import Pictures
 from efiqa.records import read_manifests, read_predictions
 from efiqa.report.gallery import TRIED, _lowest
-from efiqa.scores import read_scores
+from efiqa.scores import read_beside, read_scores
 from efiqa.tables import read_blocks, read_places
 from efiqa.writing import csv_lines
 
@@ -218,3 +220,34 @@ def test_tables_in_the_order_of_the_pictures_match_as_others_do(
 def test_the_lowest_are_those_that_a_stable_sort_puts_first(values: list[int]):
     found = _lowest(np.array(values, np.float64))
     assert found.tolist() == np.argsort(values, kind="stable")[:TRIED].tolist()
+
+
+def test_tables_that_other_cores_read_hold_the_same_and_fail_in_their_turn(tmp_path: Path, monkeypatch):
+    for name in "ab":
+        lines = [f"{at}.jpg,{at / 7}\n" for at in range(300)]
+        (tmp_path / f"{name}.csv").write_text(
+            "image,score\n" + "".join(lines if name == "a" else lines[::-1])
+        )
+    (tmp_path / "broken.csv").write_text("image,score\nx.jpg,much\n")
+    texts = [f"first={tmp_path}/a.csv:score", f"{tmp_path}/b.csv", f"{tmp_path}/broken.csv"]
+    monkeypatch.setattr("efiqa.scores.available_cores", lambda: 3)
+    said = []
+    for much in (0, math.inf):
+        monkeypatch.setattr("efiqa.scores.MUCH", much)
+        with read_beside(texts) as tables:
+            found = [next(tables), next(tables)]
+            with pytest.raises(RecordError) as caught:
+                next(tables)
+        said.append([str(caught.value), caught.value.hint, *(each.score.tolist() for each in found)])
+        assert [each.name for each in found] == ["first", "b"]
+        assert [each.image[0] for each in found] == ["0.jpg", "299.jpg"]
+    assert said[0] == said[1]
+    assert "broken.csv, line 2: score must be a number" in said[0][0]
+
+
+def test_what_is_not_installed_is_said_by_another_process_too():
+    missing = pickle.loads(pickle.dumps(MissingExtra("pyarrow", extra="parquet")))
+    assert (str(missing), missing.hint) == (
+        "this needs the package 'pyarrow', which is not installed",
+        'pip install "efiqa[parquet]"',
+    )

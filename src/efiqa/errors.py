@@ -24,6 +24,7 @@ EfiqaError
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 
@@ -117,3 +118,12 @@ class MissingExtra(EfiqaError, ImportError):
             f"this needs the package {package!r}, which is not installed",
             hint=f'pip install "efiqa[{extra}]"',
         )
+        self._made_of = package, extra
+
+    def __reduce__(self) -> tuple[Callable[[str, str], MissingExtra], tuple[str, str]]:
+        return _missing_extra, self._made_of
+
+
+def _missing_extra(package: str, extra: str) -> MissingExtra:
+    """One that comes from another process."""
+    return MissingExtra(package, extra=extra)

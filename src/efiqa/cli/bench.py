@@ -43,7 +43,7 @@ def bench(
     """
     from efiqa.bench import Entrant, entrants_of, markdown, measure, synthetic
     from efiqa.bench import as_json as to_json
-    from efiqa.scorer import available_cores
+    from efiqa.cores import available_cores
     from efiqa.sources import expand
 
     if faces not in ("all", "largest", "none"):

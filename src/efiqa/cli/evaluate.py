@@ -12,9 +12,12 @@ import typer
 from efiqa.cli.terminal import Seed, plain, progress_bar, talk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from efiqa.entrants import Entrant
     from efiqa.probe import Probe
     from efiqa.records import Row
+    from efiqa.scores import Scores
 
 
 def evaluate(
@@ -86,7 +89,7 @@ def evaluate(
     from efiqa.pictures import Pictures
     from efiqa.records import SPLITS, read_manifest
     from efiqa.report import check_page, write_report
-    from efiqa.scores import read_named
+    from efiqa.scores import read_beside
     from efiqa.tables import uncollected
     from efiqa.writing import check_place
 
@@ -102,7 +105,7 @@ def evaluate(
         check_page()
     check_place(output / "report.json")
 
-    def written() -> str:
+    def written(tables: Iterator[Scores]) -> str:
         rows, repeated = distinct(row for row in read_manifest(manifest) if split in (None, row.split))
         if not rows:
             raise RecordError(f"{manifest} has no rows of split {split}", hint="name a split that it has")
@@ -111,8 +114,7 @@ def evaluate(
         )
         pictures = Pictures([row.image for row in rows])
         entrants = []
-        for text in predictions or []:
-            scores = read_named(text, image=image)
+        for scores in tables:
             entrants.append(enter(scores, pictures, max_missing=max_missing))
             if scores.repeated:
                 notes.append(
@@ -134,8 +136,8 @@ def evaluate(
         return write_report(evaluation, output, page=page, gallery=gallery)
 
     # The rows stay to the end, where a search for garbage among a million of them finds none.
-    with uncollected():
-        sys.stdout.write(written())
+    with uncollected(), read_beside(predictions or [], image=image) as tables:
+        sys.stdout.write(written(tables))
     files = "report.json, report.md" + (", report.html" if page else "")
     talk.print(f"{files} → {plain(str(output))}", highlight=False)
 

@@ -99,8 +99,8 @@ def degrade(
 
     They lie in a folder beside the manifest that lists them, under the same name.
     """
+    from efiqa.cores import available_cores
     from efiqa.records import read_manifest, write_manifest
-    from efiqa.scorer import available_cores
     from efiqa.vary import vary
 
     rows = [row for row in read_manifest(manifest) if row.split == split]

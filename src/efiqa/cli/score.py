@@ -151,9 +151,10 @@ def score(
     `efiqa score 's3://bucket/faces-{0000..0999}.tar' -o s3://bucket/scores/ --ray`
     """
     from efiqa.calibrate import read_calibration
+    from efiqa.cores import available_cores
     from efiqa.policy import read_policy
     from efiqa.records import ATTRIBUTES
-    from efiqa.scorer import DEFAULT_COVERAGE, Scorer, available_cores
+    from efiqa.scorer import DEFAULT_COVERAGE, Scorer
     from efiqa.sources import entries, expand
     from efiqa.stores import is_address, public
     from efiqa.workers import Setup

@@ -169,7 +169,7 @@ def make_app(
 
 def _share(threads: int, processes: int) -> int:
     """Workers of each process, so that all have one core for each thread."""
-    from efiqa.scorer import available_cores
+    from efiqa.cores import available_cores
 
     return max(1, available_cores() // (threads * processes))
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from efiqa.cores import available_cores
 from efiqa.errors import ImageError, InvalidArgument
 from efiqa.image import Image, resize
 from efiqa.metrics import plcc, srcc
 from efiqa.records import Row
-from efiqa.scorer import available_cores
 from efiqa.sources import load_row
 from efiqa.train import parallel
 from efiqa.train.model import QualityModel
