@@ -101,7 +101,10 @@ def clients(address: tuple[str, int], requests: list[bytes], count: int, seconds
         while time.perf_counter() < until and (ticket := next(tickets)) < most:
             begun = time.perf_counter()
             try:
-                connection = connection or socket.create_connection(address, timeout=120)
+                if connection is None:
+                    connection = socket.create_connection(address, timeout=120)
+                    # As HTTP clients do: or the end of a request waits until its start is acknowledged.
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 status = ask(connection, requests[ticket % len(requests)])
             except OSError:
                 connection, status = None, LOST

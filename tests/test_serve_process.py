@@ -460,3 +460,12 @@ def test_sixty_four_clients_over_the_limit_of_the_queue_see_200_and_429_only(
 
         assert set(pool.map(ask, range(256))) == {200, 429}
         assert service.stop() == 0
+
+
+def test_an_answer_does_not_wait_until_its_head_is_acknowledged():
+    from efiqa.serve.server import Address
+
+    with Address(port=0).listen() as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
