@@ -20,7 +20,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from efiqa import cores
+from efiqa import cores as machine
 from efiqa import scorer as module
 from efiqa.card import ModelCard
 from efiqa.cores import available_cores
@@ -524,14 +524,14 @@ def test_cores_are_what_the_control_group_allows(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    quota = cores._cgroup_quota(tmp_path)
-    monkeypatch.setattr(cores, "_cgroup_quota", lambda: quota)
+    quota = machine._cgroup_quota(tmp_path)
+    monkeypatch.setattr(machine, "_cgroup_quota", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert available_cores() == cores
 
 
 def test_cores_are_what_the_affinity_allows(monkeypatch: pytest.MonkeyPatch, model: Path):
-    monkeypatch.setattr(cores, "_cgroup_quota", lambda: float("inf"))
+    monkeypatch.setattr(machine, "_cgroup_quota", lambda: float("inf"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7, 9, 11, 13}, raising=False)
     assert available_cores() == 6
     assert Scorer(model).workers == 6
