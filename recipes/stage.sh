@@ -37,6 +37,7 @@ print(state.hexdigest())' "$*" $inputs)
 # Stages that do not wait for each other: take_turns N, in_turn COMMAND… for each, all_done. N run at once; when one has
 # failed, all_done does after the others.
 take_turns() {
+    [ "$1" -ge 1 ] || { echo "JOBS must be at least 1, but got $1" >&2; exit 2; }
     waiting=$runs/.turns pids=""
     rm -f "$waiting"
     mkfifo "$waiting"
