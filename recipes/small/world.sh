@@ -19,7 +19,7 @@ taught_by() { # T alone; T+ with the second teacher
 }
 second_teacher() {
     [ -n "${WIDE-}" ] || return 0
-    train teacher_wide teacher_wide.toml "$labelled U1.pseudo"
+    (teacher=""; train teacher_wide teacher_wide.toml "$labelled U1.pseudo")
     beside=$runs/teacher_wide/last.safetensors
 }
 
