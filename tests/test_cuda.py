@@ -218,7 +218,7 @@ def test_the_command_without_a_gpu_says_so_and_scores_nothing(
     model: Path, command: Callable, grey: Callable, tmp_path: Path
 ):
     answer = command("score", grey(tmp_path / "a.png"), "-m", model, "--faces", "none", "--runtime", "cuda")
-    assert answer.code == 1
+    assert answer.code == 2
     assert answer.out == ""
     assert "this ONNX Runtime has no CUDA" in answer.err
     assert "onnxruntime-gpu[cuda,cudnn]" in answer.err

@@ -131,12 +131,12 @@ class Gathering:
         if not batch:
             return
         try:
-            results = self._run([item for item, _ in batch])
+            answered = list(zip(batch, self._run([item for item, _ in batch]), strict=True))
         except BaseException as error:  # noqa: BLE001 - those who wait would wait for ever
             for _, future in batch:
                 future.set_exception(error)
         else:
-            for (_, future), result in zip(batch, results, strict=True):
+            for (_, future), result in answered:
                 future.set_result(result)
 
 
