@@ -20,7 +20,7 @@ PACKAGE = ROOT / "src" / "efiqa"
 LEVELS = [
     ["client", "errors"],
     ["cells", "cores", "names", "settings", "tables", "writing"],
-    ["card", "image", "metrics", "onnx_runtime", "openvino_runtime", "records", "runtime"],
+    ["card", "cuda_runtime", "image", "metrics", "onnx_runtime", "openvino_runtime", "records", "runtime"],
     ["stores"],
     ["shards"],
     [

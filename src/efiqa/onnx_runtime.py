@@ -19,10 +19,14 @@ import onnxruntime
 
 from efiqa.errors import ModelError
 
+CPU = "CPUExecutionProvider"
+Provider = str | tuple[str, dict[str, str]]
+"""What of ONNX Runtime runs a network, and its options."""
+
 if os.environ["ORT_DISABLE_TELEMETRY"] == "1":
     onnxruntime.disable_telemetry_events()
 
-__all__ = ["OnnxNetwork", "onnxruntime", "session_options"]
+__all__ = ["RUNTIME_ERRORS", "OnnxNetwork", "onnxruntime", "open_session", "session_options"]
 
 
 def session_options(threads: int) -> Any:
@@ -40,6 +44,14 @@ def session_options(threads: int) -> Any:
     return options
 
 
+def open_session(data: bytes, threads: int, provider: Provider = CPU) -> Any:
+    """A session of the network in `data`. What `provider` cannot do is an error, or runs on the CPU."""
+    # Its own fallback prints where rows go, and tries again without what was asked for.
+    return onnxruntime.InferenceSession(
+        data, session_options(threads), providers=[provider], enable_fallback=0
+    )
+
+
 class OnnxNetwork:
     """A network in ONNX Runtime, to be shared between threads: uint8 (n, S, S, 3) → float32 (n,).
 
@@ -51,10 +63,8 @@ class OnnxNetwork:
 
     def __init__(self, data: bytes, threads: int) -> None:
         try:
-            self._session = onnxruntime.InferenceSession(
-                data, session_options(threads), providers=["CPUExecutionProvider"]
-            )
-        except _RUNTIME_ERRORS as error:
+            self._session = open_session(data, threads)
+        except RUNTIME_ERRORS as error:
             raise ModelError(" ".join(str(error).split())[:200]) from error
         self.inputs = [(port.type, list(port.shape)) for port in self._session.get_inputs()]
         self.outputs = [(port.type, list(port.shape)) for port in self._session.get_outputs()]
@@ -72,16 +82,19 @@ class OnnxNetwork:
 
 def multiplier(side: int, precision: str) -> Callable[[], object]:
     """What multiplies two matrices (side, side) in one thread each time it is called, in fp32 or int8."""
+    left, session = product_session(side, precision)
+    return lambda: session.run(None, {"a": left})
+
+
+def product_session(side: int, precision: str, provider: Provider = CPU) -> tuple[NDArray[Any], Any]:
+    """A matrix of ones (side, side), and the session that multiplies its input `a` by such a one."""
     if precision == "int8":
         operator, kinds = "MatMulInteger", (_UINT8, _INT8, _INT32)
         ones = np.ones((side, side), np.uint8), np.ones((side, side), np.int8)
     else:
         operator, kinds = "MatMul", (_FLOAT, _FLOAT, _FLOAT)
         ones = np.ones((side, side), np.float32), np.ones((side, side), np.float32)
-    session = onnxruntime.InferenceSession(
-        _product(side, operator, kinds, ones[1]), session_options(1), providers=["CPUExecutionProvider"]
-    )
-    return lambda: session.run(None, {"a": ones[0]})
+    return ones[0], open_session(_product(side, operator, kinds, ones[1]), 1, provider)
 
 
 _FLOAT, _UINT8, _INT8, _INT32 = 1, 2, 3, 6  # of ONNX's TensorProto.DataType
@@ -115,7 +128,7 @@ def _varint(value: int) -> bytes:
     return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
 
-_RUNTIME_ERRORS = (
+RUNTIME_ERRORS = (
     OSError,
     *(
         getattr(onnxruntime.capi.onnxruntime_pybind11_state, name)

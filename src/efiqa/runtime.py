@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efiqa.card import METADATA_KEY, ModelCard
+from efiqa.cuda_runtime import CudaNetwork
 from efiqa.errors import EfiqaError, InvalidArgument, MissingExtra, ModelError
 from efiqa.names import printable
 from efiqa.onnx_runtime import OnnxNetwork, onnxruntime
@@ -31,7 +32,7 @@ __all__ = [
     "shipped_models",
 ]
 
-Runtime = Literal["auto", "onnxruntime", "openvino"]
+Runtime = Literal["auto", "onnxruntime", "openvino", "cuda"]
 Precision = Literal["fp32", "bf16"]
 
 DEFAULT_MODEL = "student"
@@ -96,8 +97,9 @@ def open_model(
     ):
         if value not in known:
             raise InvalidArgument(f"{name} must be {', '.join(known)}, but got {value!r}")
-    if precision == "bf16" and runtime == "onnxruntime":
-        raise InvalidArgument("ONNX Runtime has no bf16 on processors", hint="--runtime openvino")
+    if precision == "bf16" and runtime in ("onnxruntime", "cuda"):
+        where = "processors" if runtime == "onnxruntime" else "a GPU, as it runs here"
+        raise InvalidArgument(f"ONNX Runtime has no bf16 on {where}", hint="--runtime openvino")
     if not path.is_file():
         names = ", ".join(shipped_models())
         raise ModelError(f"there is no model at {printable(path)}", hint=f"{HINT}, or one of {names}")
@@ -105,6 +107,8 @@ def open_model(
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{printable(path)} cannot be read: {error.strerror}", hint=HINT) from error
+    if runtime == "cuda":
+        return _on_gpu(path, data, threads)
     asked = runtime == "openvino" or precision == "bf16"
     fell_back = ""
     if asked or (runtime == "auto" and installed()):
@@ -123,6 +127,19 @@ def open_model(
         raise ModelError(f"{printable(path)} is not a model that can run: {error}", hint=HINT) from error
     card = _checked_card(network, path)
     return Opened(network, card, _digest(data), network.name, _precision(card, "fp32"), fell_back)
+
+
+def _on_gpu(path: Path, data: bytes, threads: int) -> Opened:
+    network = CudaNetwork(data, threads)
+    card = _checked_card(network, path)
+    if card.quantization is not None:
+        raise ModelError(
+            f"{printable(path)} is {card.quantization.precision}, which is for processors",
+            hint="leave out --runtime cuda, or use the model it was made of",
+        )
+    # What it cannot run is found now; that first run prepares the GPU too.
+    network(np.zeros((1, card.input_size, card.input_size, 3), np.uint8))
+    return Opened(network, card, _digest(data), network.name, "fp32")
 
 
 class _Unfit(Exception):

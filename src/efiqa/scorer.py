@@ -50,6 +50,8 @@ ENOUGH = 3
 What that does to scores stands in docs/performance.md."""
 ENOUGH_TO_DETECT = 1024
 """Its shorter side in pixels where faces are to be found: what the detector looks at is no larger."""
+IN_FLIGHT = 4
+"""Pictures at a time for each core where a GPU scores: those that wait for it need no core."""
 SCORE_DIGITS = 5
 """Digits kept of a score. Runtimes and processors differ from the sixth on."""
 DEFAULT_COVERAGE = 0.9
@@ -119,7 +121,7 @@ class Scorer:
             if name not in VIEWS:
                 raise InvalidArgument(f"unknown view {name!r}", hint=f"there are {', '.join(VIEWS)}")
         self.threads = min(threads, available_cores())
-        self.workers = workers or available_cores() // self.threads
+        self.workers = workers or available_cores() // self.threads * (IN_FLIGHT if runtime == "cuda" else 1)
         self.views = tuple(dict.fromkeys(views))
         self.max_pixels, self.max_faces = max_pixels, max_faces
         self._detector = detector
