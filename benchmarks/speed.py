@@ -52,7 +52,7 @@ from efiqa.bench import (
 )
 from efiqa.cores import available_cores
 from efiqa.faces import BlazeFace
-from efiqa.image import load_reduced
+from efiqa.image import decode_reduced
 from efiqa.records import Prediction, write_predictions
 from efiqa.runtime import find_model
 from efiqa.scorer import ENOUGH, ENOUGH_TO_DETECT
@@ -333,7 +333,7 @@ class Libraries:
         self._tiles: list[list[dict[str, np.ndarray]]] = []
         self._reduction = 1
         for path in paths:
-            picture, self._reduction = load_reduced(path, enough)
+            picture, self._reduction = decode_reduced(path, enough)
             with mock.patch.object(detector, "_session", mock.Mock(wraps=self._session)) as session:
                 detector.detect(picture)
             self._tiles.append([call.args[1] for call in session.run.call_args_list])
