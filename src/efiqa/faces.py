@@ -179,8 +179,8 @@ class BlazeFace:
     def detect(self, image: Decoded) -> list[Face]:
         """The faces of an RGB uint8 (H, W, 3) picture, ordered by falling box area."""
         picture = image if isinstance(image, PIL.Image.Image) else PIL.Image.fromarray(image)
-        # Once, by averages of whole boxes: each level made from all of a large photo costs as much as ten
-        # runs of the network.
+        # Once, by averages of whole boxes: levels made each from all of a large photo cost together as much
+        # as five to ten runs of the network.
         factor = max(1, max(picture.size) // LEAST_SEEN)
         if factor > 1:
             picture = picture.reduce(factor)

@@ -247,8 +247,8 @@ class Scorer:
         """The picture, smaller where this much of its shorter side is enough, and how many times."""
         if self.attributes or self.views:  # they look at every pixel, again and again
             return _large_enough(load_image(image, max_pixels=self.max_pixels)), 1
+        # No file object can be read twice.
         enough = shorter_side if isinstance(image, str | os.PathLike | bytes) else None
-        # Else a file object, which cannot be read twice.
         decoded, reduction = decode_reduced(image, enough, max_pixels=self.max_pixels)
         return _large_enough(decoded), reduction
 
@@ -271,7 +271,7 @@ class Scorer:
 
     def _found(self, picture: Decoded) -> list[Face]:
         detector = self._detect()
-        # To make an array of a large photo costs as much as to decode it: only for who needs one.
+        # An array of a large photo costs nearly what decoding it does: only for who needs one.
         if isinstance(detector, BlazeFace):
             return detector.detect(picture)
         return detector.detect(np.asarray(picture))
