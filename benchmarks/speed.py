@@ -1,7 +1,10 @@
 """How fast efiqa scores, against how others do and what this machine could: docs/performance.md in one run.
 
-    python benchmarks/speed.py --int8 student.int8.onnx --linear --rows --page docs/performance.md
+    python benchmarks/speed.py --model student --model efiqa-192 --int8 A.onnx --int8 B.onnx --rows
+    python benchmarks/speed.py --only-linear --page docs/performance.md
     python benchmarks/speed.py --quick        (minutes; proves that it works, says nothing)
+
+Every model and int8 copy runs in each runtime, and models in bf16 where the processor has it.
 
 Needs the extras `openvino`, `train` (PyTorch), `yunet` (OpenCV), `parquet` and `report` (the plot). BRISQUE
 wants older packages, so it has an environment of its own, which --peers names; else there is no such row:
@@ -13,7 +16,7 @@ Every contender is a process with its model loaded (`contenders.py`). They take 
 machine does falls on each alike; a turn has as many pictures as take about --seconds. Numbers are medians, in
 brackets the least and the most. On a busy machine CPU time says more than wall time. The pictures are made
 here: a sample portrait on texture, with grain. Prints Markdown, or writes it between the marks in --page,
-with a plot beside it.
+with a plot beside it; --only-linear writes its own part there and leaves the rest.
 """
 
 from __future__ import annotations
@@ -52,18 +55,20 @@ from efiqa.bench import (
 )
 from efiqa.cores import available_cores
 from efiqa.faces import BlazeFace
-from efiqa.image import load_reduced
+from efiqa.image import decode_reduced
+from efiqa.openvino_runtime import has_bf16, installed
 from efiqa.records import Prediction, write_predictions
-from efiqa.runtime import find_model
+from efiqa.runtime import find_model, open_model, shipped_models
 from efiqa.scorer import ENOUGH, ENOUGH_TO_DETECT
 
 CONTENDERS = Path(__file__).with_name("contenders.py")
 PORTRAIT = Path(__file__).parent.parent / "examples" / "samples" / "astronaut.jpg"
 PAPERS = "efiqa-352"
 SIZES = {"200 px": (200, 200), "512 px": (512, 512), "12 Mpx": (4000, 3000)}
-USUAL, LARGE = "512 px JPEG", "12 Mpx JPEG"
+SMALL, USUAL, LARGE = "200 px JPEG", "512 px JPEG", "12 Mpx JPEG"
 TARGETS = {f"{PAPERS}, ONNX Runtime as it comes": 5, f"{PAPERS}, PyTorch eager": 8}
 """How many times the images/s of these efiqa is to reach, on USUAL and two cores."""
+MANY = "### Many pictures"
 MARKS = ("<!-- benchmarks/speed.py writes from here -->\n", "<!-- to here -->\n")
 
 
@@ -123,6 +128,25 @@ def label(entrant: Entrant, scorer: WatchedScorer) -> str:
     """Of a model in a runtime and precision."""
     model = "student" if entrant.model == find_model() else scorer.card.source
     return f"efiqa, {model}, {scorer.opened.runtime} {scorer.opened.precision}"
+
+
+def entered(models: Sequence[str | Path]) -> dict[str, tuple[Entrant, WatchedScorer]]:
+    """Models in each runtime and precision, the paper's as it is said to be used, by their labels."""
+    found: dict[str, tuple[Entrant, WatchedScorer]] = {}
+    for path in dict.fromkeys(find_model(model) for model in (*models, PAPERS)):
+        for entrant in entrants_of(path, ["onnxruntime"] if path == find_model(PAPERS) else None):
+            chosen = {"runtime": entrant.runtime, "precision": entrant.precision}
+            scorer = WatchedScorer(entrant.model, workers=1, **chosen)
+            name = label(entrant, scorer)
+            found[f"{name}, {path.name}" if name in found else name] = entrant, scorer
+    return found
+
+
+def without_bf16() -> str | None:
+    """Why nothing is measured in bf16; none where it is."""
+    if not installed():
+        return "bf16 was not measured: it is OpenVINO's, which is not installed.\n"
+    return None if has_bf16() else "bf16 was not measured: this processor has no such arithmetic.\n"
 
 
 def contenders(
@@ -333,7 +357,7 @@ class Libraries:
         self._tiles: list[list[dict[str, np.ndarray]]] = []
         self._reduction = 1
         for path in paths:
-            picture, self._reduction = load_reduced(path, enough)
+            picture, self._reduction = decode_reduced(path, enough)
             with mock.patch.object(detector, "_session", mock.Mock(wraps=self._session)) as session:
                 detector.detect(picture)
             self._tiles.append([call.args[1] for call in session.run.call_args_list])
@@ -354,21 +378,26 @@ class Libraries:
         return {stage: 1e3 * spent / len(self._paths) for stage, spent in both.items()}
 
 
-def linear(folder: Path, files: list[str], counts: Sequence[int]) -> Iterator[str]:
-    """`efiqa score LIST` in a fresh process, the same pictures again and again."""
-    yield "### Many pictures: `efiqa score LIST --faces none`, start included\n"
+def linear(folder: Path, model: str | None, counts: Sequence[int]) -> Iterator[str]:
+    """`efiqa score LIST` in a fresh process, the same small pictures again and again."""
+    cards = {name: open_model(find_model(name)).card for name in ([model] if model else shipped_models())}
+    quickest = min(cards, key=lambda name: cards[name].macs)
+    said = cards[quickest].source
+    yield f"{MANY}: `efiqa score LIST --faces none`, {said}, {SMALL}, start included\n"
+    files = pictures(folder, [SMALL], 20)[SMALL]
     rows = []
     for count in counts:
         say(f"{count:,} pictures")
         listed = folder / f"{count}.txt"
         listed.write_text("\n".join(cycled(files, count)) + "\n")
-        command = [sys.executable, "-m", "efiqa", "score", "-q", "--faces", "none", str(listed)]
+        command = [sys.executable, "-m", "efiqa", "score", "-q", "-m", quickest, "--faces", "none"]
         wall, before = time.perf_counter(), os.times()
-        peak = peak_memory([*command, "-o", str(folder / "linear.csv")])
+        peak = peak_memory([*command, str(listed), "-o", str(folder / "linear.csv")])
         wall, after = time.perf_counter() - wall, os.times()
         cpu = sum(after[2:4]) - sum(before[2:4])
         memory = "–" if peak is None else f"{peak:.0f}"
         rows.append([f"{count:,}", f"{count / wall:.1f}", f"{1e3 * cpu / count:.2f}", memory])
+        say(f"{count / wall:.1f} images/s, at most {memory} MB")
     yield table(["pictures", "images/s", "CPU ms per image", "peak MB"], rows)
 
 
@@ -435,17 +464,33 @@ def plot(field_of: list[Contender], cores: int, path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def write(text: str, page: Path | None, heading: str = "") -> None:
+    """Between the marks of the page, there under its `heading` where it has one; printed without a page."""
+    if page is None:
+        print(text)
+        return
+    before, _, rest = page.read_text().partition(MARKS[0])
+    between, _, after = rest.partition(MARKS[1])
+    if heading:
+        kept, _, old = between.partition(heading)
+        _, more, others = old.partition("\n### ")
+        text = f"{kept.rstrip()}\n\n{text}{more}{others}"
+    page.write_text(f"{before}{MARKS[0]}{text}{MARKS[1]}{after}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", action="append", help="file, or name of one that ships; default: student")
-    parser.add_argument("--int8", type=Path, help="its copy by efiqa quantize")
+    parser.add_argument("--int8", action="append", type=Path, help="a copy by efiqa quantize")
     parser.add_argument("--peers", metavar="PYTHON", help="of the environment that has brisque")
     parser.add_argument("--page", type=Path, help="written between its marks; a plot beside it, speed.png")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
     parser.add_argument("--linear", action="store_true", help="1,000, 10,000 and 100,000 pictures too")
+    parser.add_argument("--only-linear", action="store_true", help="these alone, into their part of the page")
+    parser.add_argument("--linear-model", metavar="MODEL", help="for these; default: the smallest that ships")
     parser.add_argument("--rows", action="store_true", help="write a million rows too")
     parser.add_argument("--quick", action="store_true", help="little of everything")
     options = parser.parse_args()
@@ -456,13 +501,14 @@ def main() -> None:
     kinds = [kind for kind in kinds if not options.quick or kind in (USUAL, LARGE)]
     if options.page and not all(mark in options.page.read_text() for mark in MARKS):
         parser.error(f"{options.page} has not the marks {' and '.join(mark.strip() for mark in MARKS)}")
-    scorers: dict[str, tuple[Entrant, WatchedScorer]] = {}
-    for model in [*(options.model or ["student"]), *([options.int8] if options.int8 else []), PAPERS]:
-        for entrant in entrants_of(find_model(model), ["onnxruntime"] if model == PAPERS else None):
-            chosen = {"runtime": entrant.runtime, "precision": entrant.precision}
-            scorer = WatchedScorer(entrant.model, workers=1, **chosen)
-            scorers[label(entrant, scorer)] = entrant, scorer
-    parts = [machine(load)]
+    sizes = (20, 40, 80) if options.quick else (1_000, 10_000, 100_000)
+    if options.only_linear:
+        with tempfile.TemporaryDirectory() as text:
+            part = "\n".join(linear(Path(text), options.linear_model, sizes))
+        write(f"{part}\n{machine(load)}", options.page, MANY)
+        return
+    scorers = entered([*(options.model or ["student"]), *(options.int8 or [])])
+    parts = [machine(load), *filter(None, [without_bf16()])]
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         paths = pictures(folder, kinds, 4 if options.quick else 20)
@@ -474,18 +520,13 @@ def main() -> None:
             parts += speeds(field_of, kinds, number)
         parts += by_stage(scorers, field_of, paths, rounds, cores[-1])
         if options.linear or options.quick:
-            sizes = (20, 40, 80) if options.quick else (1_000, 10_000, 100_000)
-            parts += linear(folder, paths[USUAL], sizes)
+            parts += linear(folder, options.linear_model, sizes)
         if options.rows or options.quick:
             parts += many_rows(folder, 10_000 if options.quick else 1_000_000, min(rounds, 3))
-    written = "\n".join(parts)
-    if options.page is None:
-        print(written)
-        return
-    plot(field_of, cores[-1], options.page.with_name("speed.png"))
-    before, _, rest = options.page.read_text().partition(MARKS[0])
-    picture = f"![Images/s of all contenders](speed.png)\n\n{written}"
-    options.page.write_text(before + MARKS[0] + picture + MARKS[1] + rest.partition(MARKS[1])[2])
+    if options.page is not None:
+        plot(field_of, cores[-1], options.page.with_name("speed.png"))
+        parts.insert(0, "![Images/s of all contenders](speed.png)\n")
+    write("\n".join(parts), options.page)
 
 
 if __name__ == "__main__":

@@ -148,6 +148,24 @@ def test_a_small_face_in_a_large_picture_is_found(detector: BlazeFace, portrait:
     assert iou(face.box, Box(1500 + 175 / 2.56, 300 + 70 / 2.56, 100 / 2.56, 110 / 2.56)) > 0.4
 
 
+def test_a_picture_that_stays_with_pillow_has_the_faces_of_its_array(
+    detector: BlazeFace, portrait: Image
+) -> None:
+    for side in (512, 2050):
+        picture = PIL.Image.fromarray(portrait).resize((side, side))
+        assert detector.detect(picture) == detector.detect(np.asarray(picture)) != []
+
+
+def test_a_large_picture_is_reduced_and_its_faces_are_in_its_own_pixels(
+    detector: BlazeFace, portrait: Image
+) -> None:
+    (small,) = detector.detect(portrait)
+    (large,) = detector.detect(np.asarray(PIL.Image.fromarray(portrait).resize((3072, 3072))))
+    assert iou(large.box, small.box.scaled(6)) > 0.9
+    for found, expected in zip(large.landmarks, small.landmarks, strict=True):
+        assert math.dist(found, (6 * expected[0], 6 * expected[1])) < 24
+
+
 def test_a_mirrored_picture_gives_the_mirrored_box(detector: BlazeFace, portrait: Image) -> None:
     (face,) = detector.detect(portrait)
     (mirrored,) = detector.detect(np.ascontiguousarray(portrait[:, ::-1]))

@@ -40,7 +40,16 @@ from efiqa.errors import (
     NotAFile,
     NotAnImage,
 )
-from efiqa.image import MAX_BYTES, MAX_PIXELS, crop, load_image, load_reduced, resize, resize_and_crop
+from efiqa.image import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    crop,
+    decode_reduced,
+    load_image,
+    resize,
+    resize_and_crop,
+    size_of,
+)
 
 ORANGE = (200, 120, 40)
 ORIENTATION = 0x0112
@@ -320,11 +329,11 @@ def test_a_jpeg_is_decoded_as_small_as_leaves_enough(
 ) -> None:
     for mode in ("RGB", "L", "CMYK"):
         data = encode(plain(color=0, mode=mode, size=(1003, 2001)), "JPEG")
-        image, reduction = load_reduced(data, shorter_side)
-        assert (image.shape, reduction) == ((*shape, 3), times)
+        image, reduction = decode_reduced(data, shorter_side)
+        assert (size_of(image), reduction) == (shape[::-1], times)
         # Nothing else can be had smaller.
         png = encode(plain(size=(1003, 2001)), "PNG")
-        assert load_reduced(png, shorter_side)[1] == 1
+        assert decode_reduced(png, shorter_side)[1] == 1
 
 
 def test_a_reduced_jpeg_is_upright_and_looks_as_if_reduced_afterwards() -> None:
@@ -333,15 +342,15 @@ def test_a_reduced_jpeg_is_upright_and_looks_as_if_reduced_afterwards() -> None:
     large = small.resize((640, 384), PIL.Image.Resampling.BICUBIC)
     for orientation in range(1, 9):
         data = encode(large, "JPEG", quality=95, exif=exif(orientation))
-        whole, (reduced, times) = load_image(data), load_reduced(data, 96)
+        whole, (reduced, times) = load_image(data), decode_reduced(data, 96)
         assert times == 4
-        box = PIL.Image.fromarray(whole).resize(reduced.shape[1::-1], PIL.Image.Resampling.BOX)
-        assert np.abs(reduced.astype(int) - np.asarray(box)).mean() < 3
+        box = PIL.Image.fromarray(whole).resize(size_of(reduced), PIL.Image.Resampling.BOX)
+        assert np.abs(np.asarray(reduced, int) - np.asarray(box)).mean() < 3
 
 
 def test_the_limit_of_pixels_is_of_the_picture_not_of_what_is_left_of_it() -> None:
     with pytest.raises(ImageTooLarge, match="800 × 800"):
-        load_reduced(encode(plain(size=(800, 800)), "JPEG"), 100, max_pixels=100_000)
+        decode_reduced(encode(plain(size=(800, 800)), "JPEG"), 100, max_pixels=100_000)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -927,6 +936,15 @@ def test_resize_refuses_sizes_below_one(change: Callable[[Any, int], Any], size:
 def test_resize_and_crop_refuse_what_is_no_image(change: Callable[[Any], Any]) -> None:
     with pytest.raises(InvalidArgument, match="must be RGB uint8"):
         change(np.zeros((4, 4, 3), np.float32))
+
+
+def test_crop_of_what_stays_with_pillow_has_the_same_pixels() -> None:
+    array = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    cut = crop(PIL.Image.fromarray(array), (3, 2, 11, 9))
+    assert size_of(cut) == (8, 7) == size_of(crop(array, (3, 2, 11, 9)))
+    assert np.array_equal(np.asarray(cut), crop(array, (3, 2, 11, 9)))
+    with pytest.raises(InvalidArgument, match="30 × 20"):
+        crop(PIL.Image.fromarray(array), (3, 2, 31, 9))
 
 
 def test_crop_is_a_view_of_left_top_right_bottom() -> None:

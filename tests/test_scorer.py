@@ -182,6 +182,15 @@ def test_a_picture_that_stays_with_pillow_scores_as_its_array_does(model: Path, 
         assert scorer.score(path) == scorer.score(load_image(path))
 
 
+def test_faces_cut_from_what_stays_with_pillow_score_as_those_of_its_array_do(model: Path, tmp_path: Path):
+    portrait = PIL.Image.open(Path(__file__).parents[1] / "examples" / "samples" / "astronaut.jpg")
+    path = tmp_path / "a.png"
+    portrait.convert("RGB").resize((900, 900)).save(path)
+    scorer = Scorer(model)
+    assert scorer.predict(path) == scorer.predict(load_image(path))
+    assert scorer.predict(path)[0].status == "ok"
+
+
 def test_an_error_of_the_inputs_comes_through(scorer: Scorer, tmp_path: Path, grey: Grey):
     path = grey(tmp_path / "a.png")
 
@@ -418,14 +427,14 @@ def test_faces_of_a_large_jpeg_are_in_pixels_of_the_picture_itself(model: Path, 
 def test_a_small_face_is_cut_from_as_much_of_a_large_jpeg_as_it_needs(model: Path, known_faces, monkeypatch):
     decoded: list[int] = []
     monkeypatch.setattr(module, "ENOUGH_TO_DETECT", 200)  # so the first look is at an eighth
-    load = module.load_reduced
+    load = module.decode_reduced
 
     def watched(*args: Any, **limits: Any) -> Any:
         image, reduction = load(*args, **limits)
         decoded.append(reduction)
         return image, reduction
 
-    monkeypatch.setattr(module, "load_reduced", watched)
+    monkeypatch.setattr(module, "decode_reduced", watched)
     enough = module.ENOUGH * Scorer(model).card.input_size / Scorer(model).card.crop_scale
     for share, reductions in ((1.1, [8]), (0.9, [8, 4]), (0.45, [8, 2]), (0.2, [8, 1]), (0.01, [8, 1])):
         decoded.clear()

@@ -1,6 +1,6 @@
 /** efiqa.faces: the same detector, BlazeFace, with the same views of a picture and the same rule for the crop. */
 
-import { type Bounds, type Pixels, resize, round, rounded } from "./pixels";
+import { type Bounds, type Pixels, reduce, resize, round, rounded } from "./pixels";
 
 /** A rectangle in pixels of the upright picture; (x, y) is its top left corner. It may reach outside. */
 export interface Box {
@@ -24,6 +24,7 @@ export type Detector = (tile: Uint8Array) => Promise<{ regressors: Float32Array;
 // Why each number is what it is stands in src/efiqa/faces.py; the golden files hold both to the same faces.
 const INPUT_SIDE = 256;
 const LEVELS = [256, 448, 1024];
+const LEAST_SEEN = 960;
 const ZOOMED_OUT = 160;
 const CLOSE_UP = 0.4;
 const PORTRAIT = 0.35;
@@ -62,6 +63,8 @@ export function faceCrop(box: Box, width: number, height: number, scale: number)
 
 /** The faces of a picture, largest box first; boxes to one decimal, detection to four. */
 export async function detect(image: Pixels, network: Detector): Promise<Face[]> {
+  const factor = Math.max(1, Math.floor(Math.max(image.width, image.height) / LEAST_SEEN));
+  if (factor > 1) image = reduce(image, factor, factor);
   const longer = Math.max(image.width, image.height);
   const found: Row[] = [];
   for (const [level, side] of LEVELS.entries()) {
@@ -73,7 +76,7 @@ export async function detect(image: Pixels, network: Detector): Promise<Face[]> 
       found.push(...rows.filter((row) => row[2]! - row[0]! >= CLOSE_UP * longer));
     }
   }
-  return merge(found).map(toFace);
+  return merge(found).map((row) => toFace(row.map((value, at) => (at < 16 ? value * factor : value))));
 }
 
 function toFace(row: Row): Face {

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from efiqa.card import ModelCard
 from efiqa.errors import InvalidArgument
-from efiqa.faces import Detector, Face
-from efiqa.image import Decoded, Image, Source
+from efiqa.faces import Face
+from efiqa.image import Decoded, Source
 from efiqa.onnx_runtime import multiplier as onnx_multiplier
 from efiqa.openvino_runtime import has_bf16, installed
 from efiqa.openvino_runtime import multiplier as openvino_multiplier
@@ -197,17 +197,6 @@ class _Watch:
             self.cpu[stage] += time.process_time() - cpu
 
 
-class _WatchedDetector:
-    """The detector inside, with a watch on it."""
-
-    def __init__(self, detector: Detector, scorer: WatchedScorer) -> None:
-        self.name, self._detector, self._scorer = detector.name, detector, scorer
-
-    def detect(self, image: Image) -> list[Face]:
-        with self._scorer.watch.of("detect"):
-            return self._detector.detect(image)
-
-
 class WatchedScorer(Scorer):
     """The scoring path itself, with a watch on its stages."""
 
@@ -222,16 +211,17 @@ class WatchedScorer(Scorer):
 
         self.network = watched
 
-    def _load_detector(self) -> Detector:
-        return _WatchedDetector(super()._load_detector(), self)
-
     def _whole(self, image: Source) -> Decoded:
         with self.watch.of("decode"):
             return super()._whole(image)
 
-    def _looked_at(self, image: Source, faces: Faces) -> tuple[Image, int, list[Face]]:
+    def _looked_at(self, image: Source, faces: Faces) -> tuple[Decoded, int, list[Face]]:
         with self.watch.of("decode"):  # detection, which is inside, is taken off in the end
             return super()._looked_at(image, faces)
+
+    def _found(self, picture: Decoded) -> list[Face]:
+        with self.watch.of("detect"):
+            return super()._found(picture)
 
 
 def _end_to_end(scorer: Scorer, pictures: Sequence[str], faces: Faces, folder: Path, result: Result) -> None:

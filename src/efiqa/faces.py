@@ -19,7 +19,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from efiqa.errors import InvalidArgument, MissingExtra, ModelError
-from efiqa.image import Image
+from efiqa.image import Decoded, Image
 from efiqa.runtime import onnxruntime
 
 CROP_SCALE = 2.0
@@ -30,6 +30,8 @@ INPUT_SIDE = 256
 LEVELS = (256, 448, 1024)
 """The picture is looked at with its longer side reduced to each of these, if it is longer than the one
 before: whole at first, then in tiles of 256 px, so that small faces of large pictures are found too."""
+LEAST_SEEN = 960
+"""A larger picture is reduced before, by the largest whole factor that leaves its longer side this long."""
 ZOOMED_OUT = 160
 """Faces that fill the picture score low. Where the whole view finds none, the picture is looked at once more
 with its longer side reduced to this, and only faces of at least CLOSE_UP of it count."""
@@ -174,18 +176,23 @@ class BlazeFace:
         )
         self._anchors = anchor_centres()
 
-    def detect(self, image: Image) -> list[Face]:
+    def detect(self, image: Decoded) -> list[Face]:
         """The faces of an RGB uint8 (H, W, 3) picture, ordered by falling box area."""
-        picture = PIL.Image.fromarray(image)
+        picture = image if isinstance(image, PIL.Image.Image) else PIL.Image.fromarray(image)
+        # Once, by averages of whole boxes: levels made each from all of a large photo cost together as much
+        # as five to ten runs of the network.
+        factor = max(1, max(picture.size) // LEAST_SEEN)
+        if factor > 1:
+            picture = picture.reduce(factor)
         longer = max(picture.size)
         found = [np.empty((0, 17), np.float32)]
         for level, (side, previous) in enumerate(zip(LEVELS, (0, *LEVELS), strict=False)):
             widest = max(float((rows[:, 2] - rows[:, 0]).max(initial=0)) for rows in found)
             if level > 0 and (longer <= 1.5 * previous or widest > PORTRAIT * longer):
                 break
-            found += self._level(picture, min(side, longer) if level > 0 else side, tiled=level > 0)
+            found.append(self._level(picture, min(side, longer) if level > 0 else side, tiled=level > 0))
             if level == 0 and not len(found[-1]):
-                (rows,) = self._level(picture, ZOOMED_OUT, tiled=False)
+                rows = self._level(picture, ZOOMED_OUT, tiled=False)
                 found.append(rows[rows[:, 2] - rows[:, 0] >= CLOSE_UP * longer])
         rows = _merge(np.concatenate(found))
         faces = [
@@ -193,40 +200,45 @@ class BlazeFace:
                 Box(*(float(value) for value in (row[0], row[1], row[2] - row[0], row[3] - row[1]))),
                 float(row[16]),
                 tuple((float(x), float(y)) for x, y in row[4:16].reshape(6, 2)),
-            )
+            ).scaled(factor)
             for row in rows
         ]
         return sorted(faces, key=lambda face: (-face.box.width * face.box.height, face.box.x, face.box.y))
 
-    def _level(self, picture: PIL.Image.Image, longer: int, *, tiled: bool) -> list[Floats]:
+    def _level(self, picture: PIL.Image.Image, longer: int, *, tiled: bool) -> Floats:
         """Candidates (n, 17) in pixels of the picture: left, top, right, bottom, 6 × (x, y), detection."""
         scale = longer / max(picture.size)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         reduced = np.asarray(picture.resize(size, PIL.Image.Resampling.BILINEAR, reducing_gap=2.0))
-        found = []
+        found = [np.empty((0, 17), np.float32)]
         for top in _tile_starts(size[1]):
             for left in _tile_starts(size[0]):
-                tile = np.zeros((INPUT_SIDE, INPUT_SIDE, 3), np.uint8)
-                part = reduced[top : top + INPUT_SIDE, left : left + INPUT_SIDE]
+                tile = reduced[top : top + INPUT_SIDE, left : left + INPUT_SIDE]
                 margin = 0 if longer > ZOOMED_OUT else (INPUT_SIDE - longer) // 2
-                tile[margin : margin + part.shape[0], margin : margin + part.shape[1]] = part
+                if tile.shape[:2] != (INPUT_SIDE, INPUT_SIDE):
+                    part, tile = tile, np.zeros((INPUT_SIDE, INPUT_SIDE, 3), np.uint8)
+                    tile[margin : margin + part.shape[0], margin : margin + part.shape[1]] = part
                 rows = self._candidates(tile, MIN_DETECTION_IN_TILES if tiled else MIN_DETECTION)
+                if not len(rows):
+                    continue
                 if tiled:
                     rows = rows[_whole(rows, (left, top), size)]
                 rows[:, 0:16:2] = (rows[:, 0:16:2] + left - margin) * (picture.width / size[0])
                 rows[:, 1:16:2] = (rows[:, 1:16:2] + top - margin) * (picture.height / size[1])
                 found.append(rows)
-        return found
+        return np.concatenate(found)
 
     def _candidates(self, tile: Image, min_detection: float) -> Floats:
         """Faces of one input, (n, 17) as in `_level` but in pixels of the tile, overlapping ones removed."""
-        regressors, logits = self._session.run(None, {"image": tile[np.newaxis]})
-        detection = 1 / (1 + np.exp(-np.clip(logits[0], -80, 80)))
-        sure = detection >= min_detection
+        regressors, logits = self._session.run(None, {"image": np.ascontiguousarray(tile)[np.newaxis]})
+        sure = logits[0] >= math.log(min_detection / (1 - min_detection))
+        if not sure.any():  # most tiles
+            return np.empty((0, 17), np.float32)
+        detection = 1 / (1 + np.exp(-logits[0][sure]))
         values, centres = regressors[0][sure], self._anchors[sure]
         middle, half = centres + values[:, :2], values[:, 2:4] / 2
         points = (values[:, 4:].reshape(-1, 6, 2) + centres[:, np.newaxis]).reshape(-1, 12)
-        rows = np.concatenate([middle - half, middle + half, points, detection[sure, np.newaxis]], axis=1)
+        rows = np.concatenate([middle - half, middle + half, points, detection[:, np.newaxis]], axis=1)
         rows = rows[(half > 0).all(axis=1)]
         return np.asarray(rows[non_maximum_suppression(rows[:, :4], rows[:, 16], iou=MERGE_IOU)], np.float32)
 

@@ -22,7 +22,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, TypeVar, cast
+from typing import Any, BinaryIO, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 import PIL.features
@@ -112,24 +112,18 @@ def load_image(source: Source, *, max_bytes: int = MAX_BYTES, max_pixels: int = 
     Raises ImageNotFound, NotAFile, ImageUnreadable, EmptyImage, NotAnImage, CorruptImage or ImageTooLarge for
     a picture that cannot be used, InvalidArgument for an argument that cannot be a picture.
     """
-    return load_reduced(source, None, max_bytes=max_bytes, max_pixels=max_pixels)[0]
-
-
-def load_reduced(
-    source: Source, shorter_side: int | None, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
-) -> tuple[Image, int]:
-    """As `load_image`, but a large JPEG 2, 4 or 8 times smaller each way; and how many times, else 1.
-
-    As small as leaves its shorter side at least `shorter_side` pixels: libjpeg then decodes fewer
-    frequencies of each block (DCT scaling), in a fraction of the time and memory. Sides are rounded up.
-    """
-    return _loaded(source, shorter_side, max_bytes, max_pixels, np.asarray)
+    return _loaded(source, None, max_bytes, max_pixels, np.asarray)[0]
 
 
 def decode_reduced(
     source: Source, shorter_side: int | None, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
 ) -> tuple[Decoded, int]:
-    """As `load_reduced`, but left as Pillow has it, for who resizes it next: two copies fewer."""
+    """As `load_image`, but left as Pillow has it, for who cuts or resizes it next: two copies fewer.
+
+    A large JPEG is 2, 4 or 8 times smaller each way, and how many times comes second, else 1. As small as
+    leaves its shorter side at least `shorter_side` pixels: libjpeg then decodes fewer frequencies of each
+    block (DCT scaling), in a fraction of the time and memory. Sides are rounded up.
+    """
     return _loaded(source, shorter_side, max_bytes, max_pixels, _as_it_is)
 
 
@@ -208,16 +202,30 @@ def _stretched(image: Decoded, size: int, shape: tuple[int, int]) -> Image:
     return np.asarray(image.resize(shape[::-1], PIL.Image.Resampling.BILINEAR, reducing_gap=None))
 
 
-def crop(image: Image, bounds: tuple[int, int, int, int]) -> Image:
-    """Return a view of `image` inside `bounds`: left, top, right, bottom in pixels, the last two exclusive.
+def size_of(image: Decoded) -> tuple[int, int]:
+    """Width and height in pixels."""
+    if isinstance(image, PIL.Image.Image):
+        return image.size
+    height, width = _checked(image).shape[:2]
+    return width, height
 
-    Raises InvalidArgument for bounds that are empty or reach outside.
+
+@overload
+def crop(image: Image, bounds: tuple[int, int, int, int]) -> Image: ...
+@overload
+def crop(image: Decoded, bounds: tuple[int, int, int, int]) -> Decoded: ...
+def crop(image: Decoded, bounds: tuple[int, int, int, int]) -> Decoded:
+    """Return `image` inside `bounds`: left, top, right, bottom in pixels, the last two exclusive.
+
+    Of an array it is a view. Raises InvalidArgument for bounds that are empty or reach outside.
     """
     left, top, right, bottom = bounds
-    height, width = _checked(image).shape[:2]
+    width, height = size_of(image)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         inside = f"(left, top, right, bottom) inside {width} × {height} pixels"
         raise InvalidArgument(f"bounds must be {inside}, but got {bounds}")
+    if isinstance(image, PIL.Image.Image):
+        return image.crop(bounds)
     return image[top:bottom, left:right]
 
 

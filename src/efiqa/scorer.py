@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from efiqa.attributes import Attributes, measure, reasons
@@ -20,17 +19,17 @@ from efiqa.calibrate import Calibration
 from efiqa.card import CENTRE_RULE, RESIZE_RULE
 from efiqa.cores import available_cores
 from efiqa.errors import ImageError, ImageTooSmall, InvalidArgument, ModelError, TooManyFaces
-from efiqa.faces import Detector, Face, face_crop, load_detector
+from efiqa.faces import BlazeFace, Detector, Face, face_crop, load_detector
 from efiqa.image import (
     MAX_PIXELS,
     Decoded,
-    Image,
     Source,
     crop,
     decode_reduced,
-    load_reduced,
+    load_image,
     resize,
     resize_and_crop,
+    size_of,
 )
 from efiqa.names import printable
 from efiqa.policy import Policy, bind, decide
@@ -244,23 +243,22 @@ class Scorer:
 
     def _whole(self, image: Source) -> Decoded:
         """The picture that is a crop already."""
-        load = load_reduced if self.attributes or self.views else decode_reduced
-        enough = self._reducible(image, ENOUGH * self.card.input_size)
-        return _large_enough(load(image, enough, max_pixels=self.max_pixels)[0])
+        return self._decoded(image, ENOUGH * self.card.input_size)[0]
 
-    def _reducible(self, image: Source, shorter_side: int) -> int | None:
-        """The shorter side that is enough of this picture; none where it has to be decoded whole."""
-        # Attributes and views look at every pixel; no file object can be read twice.
-        every = self.attributes or self.views or not isinstance(image, str | os.PathLike | bytes)
-        return None if every else shorter_side
+    def _decoded(self, image: Source, shorter_side: int) -> tuple[Decoded, int]:
+        """The picture, smaller where this much of its shorter side is enough, and how many times."""
+        if self.attributes or self.views:  # they look at every pixel, again and again
+            return _large_enough(load_image(image, max_pixels=self.max_pixels)), 1
+        # No file object can be read twice.
+        enough = shorter_side if isinstance(image, str | os.PathLike | bytes) else None
+        decoded, reduction = decode_reduced(image, enough, max_pixels=self.max_pixels)
+        return _large_enough(decoded), reduction
 
-    def _looked_at(self, image: Source, faces: Faces) -> tuple[Image, int, list[Face]]:
+    def _looked_at(self, image: Source, faces: Faces) -> tuple[Decoded, int, list[Face]]:
         """The picture, how many times smaller than it is, and in its pixels the faces to score."""
         enough = ENOUGH * self.card.input_size
-        shorter_side = self._reducible(image, max(enough, ENOUGH_TO_DETECT))
-        loaded, reduction = load_reduced(image, shorter_side, max_pixels=self.max_pixels)
-        _large_enough(loaded)
-        found = self._detect().detect(loaded)[: 1 if faces == "largest" else None]
+        loaded, reduction = self._decoded(image, max(enough, ENOUGH_TO_DETECT))
+        found = self._found(loaded)[: 1 if faces == "largest" else None]
         if self.max_faces is not None and len(found) > self.max_faces:
             raise TooManyFaces(
                 f"the picture has {len(found):,} faces, over the limit of {self.max_faces:,}",
@@ -268,14 +266,20 @@ class Scorer:
             )
         smallest = min((max(face.box.width, face.box.height) for face in found), default=math.inf)
         if reduction > 1 and (lack := enough / (self.card.crop_scale * smallest)) > 1:
-            shorter_side = math.ceil(lack * min(loaded.shape[:2]))
-            loaded, less = load_reduced(image, shorter_side, max_pixels=self.max_pixels)
+            loaded, less = self._decoded(image, math.ceil(lack * min(size_of(loaded))))
             found = [face.scaled(reduction / less) for face in found]
             reduction = less
         return loaded, reduction, found
 
-    def _score_face(self, image: Image, reduction: int, face: Face, name: str, index: int) -> Prediction:
-        height, width = image.shape[:2]
+    def _found(self, picture: Decoded) -> list[Face]:
+        detector = self._detect()
+        # An array of a large photo costs nearly what decoding it does: only for who needs one.
+        if isinstance(detector, BlazeFace):
+            return detector.detect(picture)
+        return detector.detect(np.asarray(picture))
+
+    def _score_face(self, image: Decoded, reduction: int, face: Face, name: str, index: int) -> Prediction:
+        width, height = size_of(image)
         # Rounded before the crop is cut, so that a crop can be made again from the written row.
         box = face.box.scaled(reduction).rounded(1)
         bounds = face_crop(box.scaled(1 / reduction), width, height, scale=self.card.crop_scale)
@@ -347,7 +351,7 @@ def _check_faces(faces: str) -> None:
 
 
 def _large_enough(image: Decoded) -> Decoded:
-    width, height = image.size if isinstance(image, PIL.Image.Image) else image.shape[1::-1]
+    width, height = size_of(image)
     if min(height, width) < MIN_SIDE:
         raise ImageTooSmall(
             f"the picture has {width} × {height} pixels; at least {MIN_SIDE} × {MIN_SIDE} are needed"

@@ -108,6 +108,7 @@ def make_pictures() -> None:
     ):
         group.paste(portrait(name, width), place)
     saved("group.jpg", group, quality=80, progressive=True)
+    saved("large.jpg", group.resize((2101, 1501)), quality=60)  # is reduced before faces are looked for
     saved("odd_422.jpg", astronaut.crop((3, 5, 254, 252)), quality=85, subsampling="4:2:2")
     saved("profile.jpg", astronaut, quality=80, icc_profile=odd_profile())
     saved("cmyk.jpg", astronaut.convert("CMYK"), quality=80)
