@@ -232,7 +232,7 @@ def test_a_session_that_goes_on_without_the_gpu_is_an_error(monkeypatch: pytest.
         onnxruntime, "preload_dlls", lambda: sys.stdout.write("Failed to load libcublas.so.13"), raising=False
     )
     with pytest.raises(ModelError, match=r"no GPU that it can use: Failed to load libcublas\.so\.13"):
-        cuda_runtime._check_gpu()
+        cuda_runtime.check_gpu()
 
 
 def test_what_loading_libraries_prints_does_not_go_where_rows_go(

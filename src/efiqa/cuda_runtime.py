@@ -28,10 +28,11 @@ LANES = 2
 """Batches at a time: while the GPU works on one, the next is copied to it."""
 PROVIDER, DEVICE = "CUDAExecutionProvider", "cuda"
 OPTIONS = {
-    "use_tf32": "0",  # its products keep 10 bits of 23, and scores would leave fp32's by more than 1e-4
-    "cudnn_conv_algo_search": "HEURISTIC",  # the default times every way of every convolution, for each size
-    "arena_extend_strategy": "kSameAsRequested",
+    "use_tf32": "0",  # its products keep 10 bits of 23, and scores are to agree with a processor's
+    "cudnn_conv_algo_search": "HEURISTIC",  # the default tries out ways of each convolution, in each session
+    "arena_extend_strategy": "kSameAsRequested",  # the default takes up to twice the memory
 }
+"""In fp32 proper."""
 INSTALL = 'pip uninstall onnxruntime && pip install "onnxruntime-gpu[cuda,cudnn]"'
 
 
@@ -41,14 +42,13 @@ class CudaNetwork(OnnxNetwork):
     What several threads ask for runs as one batch. Each score is its picture's alone, but which neighbours it
     had decides which arithmetic runs, so it can differ by rounding: 1e-4 at most.
 
-    Raises ModelError where there is no onnxruntime-gpu, no GPU that it can use, for bytes that are no model,
-    and when it is called where the GPU fails.
+    Whether there is a GPU `check_gpu` says beforehand. Raises ModelError for bytes that are no model, and
+    when it is called where the GPU fails.
     """
 
     name = "CUDA"
 
     def __init__(self, data: bytes, threads: int) -> None:
-        _check_gpu()
         super().__init__(data, threads)  # on the CPU, which says what the file is
         self._data = data
         self._gathering = Gathering(self._run_batch, BATCHES[-1], LANES)
@@ -149,7 +149,7 @@ def load_libraries() -> str:
     return said.getvalue()
 
 
-def _check_gpu() -> None:
+def check_gpu() -> None:
     """Raises ModelError where ONNX Runtime has no CUDA, or cannot multiply two numbers on a GPU."""
     if PROVIDER not in onnxruntime.get_available_providers():
         raise ModelError("this ONNX Runtime has no CUDA: it is the package for processors", hint=INSTALL)
