@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -112,32 +113,38 @@ class Gathering:
     ) -> None:
         self._run = run
         self._most = most
+        self._lock = threading.Lock()
         self._waiting: deque[tuple[NDArray[np.uint8], Future[Any]]] = deque()
+        self._idle = lanes
         self._lanes = ThreadPoolExecutor(lanes, thread_name_prefix="efiqa-gpu")
 
     def results(self, items: Sequence[NDArray[np.uint8]]) -> list[Any]:
         """What `run` gives for these, as soon as it has; raises what it raises."""
         asked = [(item, Future[Any]()) for item in items]
-        self._waiting.extend(asked)
-        for _ in asked:  # most find nothing left to do, as one before took it along
-            self._lanes.submit(self._run_waiting)
+        with self._lock:
+            self._waiting.extend(asked)
+            woken = min(self._idle, len(asked))
+            self._idle -= woken
+        for _ in range(woken):
+            self._lanes.submit(self._run_all)
         return [future.result() for _, future in asked]
 
-    def _run_waiting(self) -> None:
-        batch: list[tuple[NDArray[np.uint8], Future[Any]]] = []
-        with contextlib.suppress(IndexError):
-            while len(batch) < self._most:
-                batch.append(self._waiting.popleft())
-        if not batch:
-            return
-        try:
-            answered = list(zip(batch, self._run([item for item, _ in batch]), strict=True))
-        except BaseException as error:  # noqa: BLE001 - those who wait would wait for ever
-            for _, future in batch:
-                future.set_exception(error)
-        else:
-            for (_, future), result in answered:
-                future.set_result(result)
+    def _run_all(self) -> None:
+        """Batch after batch, until nothing waits."""
+        while True:
+            with self._lock:
+                batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+                if not batch:
+                    self._idle += 1
+                    return
+            try:
+                answered = list(zip(batch, self._run([item for item, _ in batch]), strict=True))
+            except BaseException as error:  # noqa: BLE001 - those who wait would wait for ever
+                for _, future in batch:
+                    future.set_exception(error)
+            else:
+                for (_, future), result in answered:
+                    future.set_result(result)
 
 
 def load_libraries() -> str:
