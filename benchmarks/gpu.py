@@ -1,11 +1,12 @@
 """How fast efiqa scores on an NVIDIA GPU, against what copies and arithmetic allow, and the CPU beside it.
 
-    python benchmarks/gpu.py -o gpu.json > gpu.md
+    python benchmarks/gpu.py -o gpu.json
 
 Needs onnxruntime-gpu; page-locked copies and a second product of matrices are measured where PyTorch is.
 Rounds of what is compared are interleaved; numbers are medians, in brackets the least and the most. It takes
-about a minute; what would begin after --seconds is left out, and named. The JSON is written anew after each
-part, so that what was measured is there whatever happens next.
+about a minute; what would begin after --seconds is left out, and named. Prints Markdown at the end; the JSON
+and the same as .md beside it are written anew after each part, so that what was measured is there whatever
+happens next.
 """
 
 from __future__ import annotations
@@ -443,6 +444,7 @@ def main() -> None:
                 found["left out"].append(f"{name}: {' '.join(str(error).split())[:300]}")
         if options.output is not None:
             options.output.write_text(json.dumps(found, indent=1))
+            options.output.with_suffix(".md").write_text("\n".join(as_markdown(found)))
 
     counts = [count for count in (1, 2, 4, 8) if count < available_cores()] + [available_cores()]
     with tempfile.TemporaryDirectory() as folder:
