@@ -1,17 +1,19 @@
 """How fast efiqa scores on an NVIDIA GPU, against what copies and arithmetic allow, and the CPU beside it.
 
-    python benchmarks/gpu.py -o gpu.json > gpu.md
+    python benchmarks/gpu.py -o gpu.json
 
 Needs onnxruntime-gpu; page-locked copies and a second product of matrices are measured where PyTorch is.
 Rounds of what is compared are interleaved; numbers are medians, in brackets the least and the most. It takes
-about a minute; what would begin after --seconds is left out, and named. The JSON is written anew after each
-part, so that what was measured is there whatever happens next.
+about a minute; what would begin after --seconds is left out, and named. Prints Markdown at the end; the JSON
+and the same as .md beside it are written anew after each part, so that what was measured is there whatever
+happens next.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import datetime
 import json
 import os
@@ -25,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from speed import cycled, pictures, say
@@ -35,7 +38,7 @@ from efiqa.bench import Spread
 from efiqa.cores import available_cores
 from efiqa.onnx_runtime import OnnxNetwork, onnxruntime, product_session
 from efiqa.runtime import find_model, open_model
-from efiqa.scorer import Scorer
+from efiqa.scorer import IN_FLIGHT, Scorer
 
 MODELS = ("student", "efiqa-192", "efiqa-352")
 BATCHES = (1, 8, 32, 64, 128, 256)
@@ -234,47 +237,110 @@ def confine(cores: set[int]) -> None:
             os.sched_setaffinity(int(task.name), cores)
 
 
+class Fed(cuda.Bound):
+    """Without I/O binding: the copy is part of the run, in which Python's lock is free."""
+
+    def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        np.stack(pictures, out=self._here[: len(pictures)])
+        (scores,) = self.session.run(None, {self.session.get_inputs()[0].name: self._here})
+        return scores[: len(pictures)]
+
+
+class Locked(cuda.Bound):
+    """Copies by CUDA itself, from page-locked memory: faster, and Python's lock is free meanwhile."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._cuda = ctypes.CDLL(f"libcudart.so.{onnxruntime.cuda_version.split('.')[0]}")
+        self._from, self._size = ctypes.c_void_p(self._here.ctypes.data), ctypes.c_size_t(self._here.nbytes)
+        self._to = ctypes.c_void_p(self._there.data_ptr())
+        if error := self._cuda.cudaHostRegister(self._from, self._size, 0):
+            self._cuda.cudaGetLastError()  # else the next that asks for it is ONNX Runtime
+            raise RuntimeError(f"cudaHostRegister: error {error}")
+
+    def copy(self) -> None:
+        if error := self._cuda.cudaMemcpy(self._to, self._from, self._size, 1):
+            self._cuda.cudaGetLastError()
+            raise RuntimeError(f"cudaMemcpy: error {error}")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_to"):
+            self._cuda.cudaHostUnregister(self._from)
+
+
+COPIES = {"cuda": cuda.Bound, "cuda, fed": Fed, "cuda, page-locked": Locked}
+"""Ways to bring batches to the GPU; the first is efiqa's."""
+
+
+def ready(name: str, bound: type[cuda.Bound]) -> Scorer:
+    """A scorer on the GPU whose batches of all sizes are prepared."""
+    with mock.patch.object(cuda, "Bound", bound):
+        scorer = Scorer(name, runtime="cuda")
+        side = scorer.card.input_size
+        for size in cuda.BATCHES:
+            for _ in range(cuda.LANES):  # one after the other they are in turn
+                scorer.network(np.zeros((size, side, side, 3), np.uint8))
+    return scorer
+
+
 def end_to_end(
-    name: str, counts: Sequence[int], paths: Sequence[str], watch: Watch, rounds: int, seconds: float
+    name: str,
+    kinds: Sequence[str],
+    counts: Sequence[int],
+    paths: Sequence[str],
+    watch: Watch,
+    rounds: int,
+    seconds: float,
 ) -> dict[str, Any]:
-    """Images/s of `--faces none` on both runtimes, on so many cores; and how far their scores lie apart."""
+    """Images/s of `--faces none` on the GPU and on the CPU, on so many cores, and how far scores lie apart.
+
+    The GPU has `IN_FLIGHT` workers for each core, the CPU one. Of `kinds`, the first is measured on all
+    `counts` of cores, the others on the most.
+    """
     every = os.sched_getaffinity(0)
-    scorers = {"cuda": Scorer(name, runtime="cuda"), "onnxruntime": Scorer(name, runtime="onnxruntime")}
-    found: dict[str, Any] = {}
-    scores = {}
-    side = scorers["cuda"].card.input_size
-    for size in cuda.BATCHES:
-        for _ in range(cuda.LANES):  # one after the other they are in turn
-            scorers["cuda"].network(np.zeros((size, side, side, 3), np.uint8))
-    for runtime, scorer in scorers.items():
-        scores[runtime] = [row.score for row in scorer.score_many(paths, faces="none")]
-    found["largest difference"] = float(np.abs(np.subtract(*scores.values())).max())
-    took: dict[tuple[str, int], Spread] = {}
-    share: dict[tuple[str, int], Spread] = {}
-    guess = {(runtime, count): 16 for runtime in scorers for count in counts}
+    found: dict[str, Any] = {"largest difference": {}}
+    scorers = {"onnxruntime": Scorer(name, runtime="onnxruntime")}
+    expected = [row.score for row in scorers["onnxruntime"].score_many(paths, faces="none")]
+    for kind in kinds:
+        try:
+            scorers[kind] = ready(name, COPIES[kind])
+            scores = [row.score for row in scorers[kind].score_many(paths, faces="none")]
+        except Exception as error:  # a way that cannot be is no reason to lose the others
+            if kind == kinds[0]:
+                raise
+            say(f"{kind}: {error}")
+            scorers.pop(kind, None)
+            continue
+        found["largest difference"][kind] = float(np.abs(np.subtract(scores, expected)).max())
+    turns = [
+        (kind, count)
+        for count in counts
+        for kind in scorers
+        if kind in ("onnxruntime", kinds[0]) or count == counts[-1]
+    ]
+    took: dict[tuple[str, int], tuple[Spread, Spread]] = {turn: (Spread(), Spread()) for turn in turns}
+    guess = dict.fromkeys(turns, 16)
     try:
-        for turn in range(rounds + 1):  # the first warms, and says how many pictures a turn needs
-            for count in counts:
-                if turn and watch.over:
+        for number_of_round in range(rounds + 1):  # the first warms, and says how many pictures a turn needs
+            for turn in turns:
+                if number_of_round and watch.over:
                     break
+                kind, count = turn
                 confine(set(sorted(every)[:count]))
-                for runtime, scorer in scorers.items():
-                    files = cycled(paths, guess[runtime, count])
-                    workers = count * (scorers["cuda"].workers // len(every) if runtime == "cuda" else 1)
-                    used, started = time.process_time(), time.perf_counter()
-                    for _ in scorer.score_many(files, faces="none", workers=workers):
-                        pass
-                    spent = time.perf_counter() - started
-                    used = time.process_time() - used
-                    guess[runtime, count] = max(16, int(seconds * len(files) / spent))
-                    if turn:
-                        took.setdefault((runtime, count), Spread()).values.append(len(files) / spent)
-                        share.setdefault((runtime, count), Spread()).values.append(1e3 * used / len(files))
+                files = cycled(paths, guess[turn])
+                workers = count * (1 if kind == "onnxruntime" else IN_FLIGHT)
+                used, started = time.process_time(), time.perf_counter()
+                for _ in scorers[kind].score_many(files, faces="none", workers=workers):
+                    pass
+                spent, used = time.perf_counter() - started, time.process_time() - used
+                guess[turn] = max(16, int(seconds * len(files) / spent))
+                if number_of_round:
+                    took[turn][0].values.append(len(files) / spent)
+                    took[turn][1].values.append(1e3 * used / len(files))
     finally:
         confine(every)
-    for (runtime, count), spread in took.items():
-        cpu = share[runtime, count].as_json()
-        found.setdefault(runtime, {})[count] = {"images_per_s": spread.as_json(), "cpu_ms": cpu}
+    for (kind, count), (speed, cpu) in took.items():
+        found.setdefault(kind, {})[count] = {"images_per_s": speed.as_json(), "cpu_ms": cpu.as_json()}
     return found
 
 
@@ -323,16 +389,17 @@ def as_markdown(found: dict[str, Any]) -> Iterator[str]:
         yield table(["limit", "images/s"], [[way, f"{value:,.0f}"] for way, value in said.items()])
     for name, each in found.get("end_to_end", {}).items():
         yield f"### {name}, end to end from {KIND}s, `--faces none`\n"
-        runtimes = [runtime for runtime in ("cuda", "onnxruntime") if runtime in each]
-        counts = sorted({count for runtime in runtimes for count in each[runtime]}, key=int)
-        head = ["cores", *(f"{runtime}, {what}" for runtime in runtimes for what in ("images/s", "CPU ms"))]
+        kinds = [kind for kind in each if kind != "largest difference"]
+        counts = sorted({count for kind in kinds for count in each[kind]}, key=int)
+        head = ["cores", *(f"{kind}, {what}" for kind in kinds for what in ("images/s", "CPU ms"))]
         rows = []
         for count in counts:
-            cells = [each[runtime].get(count, {}) for runtime in runtimes]
+            cells = [each[kind].get(count, {}) for kind in kinds]
             both = [(number(cell.get("images_per_s")), number(cell.get("cpu_ms"), 1, 2)) for cell in cells]
             rows.append([str(count), *(text for pair in both for text in pair)])
         yield table(head, rows)
-        yield f"Largest difference of a score between the two: {each['largest difference']:.1e}.\n"
+        apart = ", ".join(f"{kind} {value:.1e}" for kind, value in each["largest difference"].items())
+        yield f"Largest difference of a score from the CPU's: {apart}.\n"
     for name, each in found.get("ways", {}).items():
         rows = [
             [way, number(one.get("images_per_s")), f"{one['moved']:.1e}" if "moved" in one else one["error"]]
@@ -377,6 +444,7 @@ def main() -> None:
                 found["left out"].append(f"{name}: {' '.join(str(error).split())[:300]}")
         if options.output is not None:
             options.output.write_text(json.dumps(found, indent=1))
+            options.output.with_suffix(".md").write_text("\n".join(as_markdown(found)))
 
     counts = [count for count in (1, 2, 4, 8) if count < available_cores()] + [available_cores()]
     with tempfile.TemporaryDirectory() as folder:
@@ -384,13 +452,15 @@ def main() -> None:
         first, *others = models
         part(["copies"], lambda: copies(watch, rounds))
         part(["networks", first], lambda: networks(first, batches, watch, rounds))
-        part(["end_to_end", first], lambda: end_to_end(first, counts, paths, watch, rounds, turn))
+        part(
+            ["end_to_end", first], lambda: end_to_end(first, list(COPIES), counts, paths, watch, rounds, turn)
+        )
         part(["products"], lambda: products(watch, rounds))
         for name in others:
             part(["networks", name], lambda name=name: networks(name, batches, watch, rounds))
             part(
                 ["end_to_end", name],
-                lambda name=name: end_to_end(name, counts[-1:], paths, watch, rounds, turn),
+                lambda name=name: end_to_end(name, ["cuda"], counts[-1:], paths, watch, rounds, turn),
             )
         for name in dict.fromkeys((first, models[-1])):
             part(["ways", name], lambda name=name: ways(name, watch, rounds))

@@ -68,7 +68,7 @@ def test_a_model_is_measured_in_every_runtime_and_precision_that_can_run_it(mode
     expected += [Entrant(model, "openvino", "bf16")] if installed() and has_bf16() else []
     assert entrants_of(model) == expected
     assert entrants_of(model, ["onnxruntime", "onnxruntime"]) == [Entrant(model, "onnxruntime")]
-    with pytest.raises(InvalidArgument, match="onnxruntime or openvino, but got 'auto'"):
+    with pytest.raises(InvalidArgument, match="onnxruntime, openvino or cuda, but got 'auto'"):
         entrants_of(model, ["auto"])
     with pytest.raises(ModelError, match="there is no model"):
         entrants_of(model.with_name("gone.onnx"))
@@ -111,7 +111,7 @@ def test_the_command_prints_all_numbers_as_json(model: Path, tmp_path: Path, com
 def test_bad_input_of_the_command_is_a_sentence(model: Path, tmp_path: Path, command: Callable):
     for arguments, message in (
         (["--faces", "both"], "all, largest or none, but got 'both'"),
-        (["--runtime", "tensorrt"], "runtime must be onnxruntime or openvino, but got 'tensorrt'"),
+        (["--runtime", "tensorrt"], "runtime must be onnxruntime, openvino or cuda, but got 'tensorrt'"),
         ([tmp_path], "no pictures among these inputs"),
         (["--model", tmp_path / "gone.onnx"], "there is no model"),
     ):

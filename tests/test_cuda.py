@@ -6,6 +6,9 @@ Where there is no GPU the same code runs on ONNX Runtime's CPU.
 from __future__ import annotations
 
 import gc
+import importlib
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -232,7 +235,7 @@ def test_a_session_that_goes_on_without_the_gpu_is_an_error(monkeypatch: pytest.
         onnxruntime, "preload_dlls", lambda: sys.stdout.write("Failed to load libcublas.so.13"), raising=False
     )
     with pytest.raises(ModelError, match=r"no GPU that it can use: Failed to load libcublas\.so\.13"):
-        cuda_runtime._check_gpu()
+        cuda_runtime.check_gpu()
 
 
 def test_what_loading_libraries_prints_does_not_go_where_rows_go(
@@ -254,6 +257,36 @@ def test_a_file_that_is_no_model_is_an_error(tmp_path: Path, content: bytes):
     (tmp_path / "m.onnx").write_bytes(content)
     with pytest.raises(ModelError, match=r"m\.onnx is not a model"):
         open_model(tmp_path / "m.onnx", runtime="cuda")
+
+
+# What measures it
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="cores are chosen by Linux's means")
+def test_the_benchmark_measures_each_part_and_keeps_what_it_has(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    gpu = importlib.import_module("gpu")
+    monkeypatch.setattr(gpu, "SIDE", 16)
+    monkeypatch.setattr(gpu, "torch_on_gpu", lambda: None)
+    monkeypatch.setattr(
+        sys, "argv", ["gpu.py", "-o", str(tmp_path / "g.json"), "--model", str(model), "--quick"]
+    )
+    before = os.sched_getaffinity(0)
+    gpu.main()
+    assert os.sched_getaffinity(0) == before
+    found = json.loads((tmp_path / "g.json").read_text())
+    assert found["left out"] == []
+    network, ends = found["networks"][str(model)], found["end_to_end"][str(model)]
+    assert network["on the GPU"]["8"]["median"] > 0
+    assert ends["cuda"][str(available_cores())]["images_per_s"]["median"] > 0
+    assert ends["largest difference"]["cuda"] == 0
+    assert found["copies"]["ONNX Runtime, from NumPy"]["median"] > 0
+    assert found["products"]["ONNX Runtime"]["median"] > 0
+    assert found["ways"][str(model)]["as efiqa has it"]["moved"] < 1e-6
+    assert capsys.readouterr().out.strip() == (tmp_path / "g.md").read_text().strip()
 
 
 # With a GPU

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed (the extra quantize)")
 
 from efiqa import quantize as module
+from efiqa import runtime
 from efiqa.card import METADATA_KEY, ModelCard
 from efiqa.degrade import degrade
 from efiqa.errors import InvalidArgument, ModelError, RecordError
@@ -113,6 +114,12 @@ def test_openvino_runs_the_int8_model_where_it_is_asked_to_and_no_bf16(made: Pat
     assert np.abs(opened.network(pictures.pixels) - pictures.scores).max() < 0.02
     with pytest.raises(ModelError, match="is int8 already"):
         open_model(made, precision="bf16")
+
+
+def test_a_gpu_refuses_the_int8_model(made: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runtime, "check_gpu", lambda: None)
+    with pytest.raises(ModelError, match="is int8, which is for processors"):
+        open_model(made, runtime="cuda")
 
 
 # The gate

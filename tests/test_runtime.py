@@ -188,7 +188,7 @@ def test_the_command_says_which_runtime_scores(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"runtime": "tensorrt"}, "runtime must be auto, onnxruntime, openvino, but got 'tensorrt'"),
+        ({"runtime": "tensorrt"}, "runtime must be auto, onnxruntime, openvino, cuda, but got 'tensorrt'"),
         ({"precision": "int4"}, "precision must be fp32, bf16, but got 'int4'"),
         ({"runtime": "onnxruntime", "precision": "bf16"}, "ONNX Runtime has no bf16"),
     ],

@@ -24,6 +24,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from efiqa.card import ModelCard
+from efiqa.cuda_runtime import CudaNetwork
 from efiqa.errors import InvalidArgument
 from efiqa.faces import Face
 from efiqa.image import Decoded, Source
@@ -75,7 +76,7 @@ class Result:
     per picture) are end to end with all workers, rows written. `start_s` is a fresh process that scores
     one picture, `peak_mb` (2^20 bytes) the most memory of one that scores all; none where the system
     does not say. `limit` is the share of the machine's matrix-multiply rate in this precision that the
-    network alone reaches, both in CPU time.
+    network alone reaches, both in CPU time; none on a GPU, which benchmarks/gpu.py measures.
     """
 
     card: ModelCard
@@ -110,16 +111,16 @@ class Result:
 
 
 def entrants_of(model: Path | None, runtimes: Sequence[str] | None = None) -> list[Entrant]:
-    """A model in every runtime and precision that can run it here; `runtimes` are the only ones.
+    """A model in every runtime and precision of processors that can run it here; or in `runtimes` only.
 
     Raises as open_model does, where one that is named cannot.
     """
     path = find_model(model)
     found: list[Entrant] = []
     for name in runtimes or ["onnxruntime", *(["openvino"] if installed() else [])]:
-        if name not in ("onnxruntime", "openvino"):
-            raise InvalidArgument(f"runtime must be onnxruntime or openvino, but got {name!r}")
-        runtime: Runtime = "openvino" if name == "openvino" else "onnxruntime"
+        if name not in ("onnxruntime", "openvino", "cuda"):
+            raise InvalidArgument(f"runtime must be onnxruntime, openvino or cuda, but got {name!r}")
+        runtime: Runtime = name  # type: ignore[assignment]
         opened = open_model(path, runtime=runtime)
         found.append(Entrant(model, runtime))
         if runtime == "openvino" and opened.card.quantization is None and has_bf16():
@@ -172,8 +173,9 @@ def measure(
             result.start_s.values.append(time.perf_counter() - started)
         result.peak_mb = peak_memory([*command, *pictures])
         done()
-    rates = {precision: matrix_multiply_rate(precision) for precision in {one.precision for one in results}}
-    for result in results:
+    here = [result for result in results if result.runtime != CudaNetwork.name]
+    rates = {precision: matrix_multiply_rate(precision) for precision in {one.precision for one in here}}
+    for result in here:
         rate, spent = rates[result.precision], result.stages["network"][1].median / 1e3
         if rate is not None and spent > 0:
             result.limit = 2 * result.card.macs / spent / rate

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,10 +29,11 @@ LANES = 2
 """Batches at a time: while the GPU works on one, the next is copied to it."""
 PROVIDER, DEVICE = "CUDAExecutionProvider", "cuda"
 OPTIONS = {
-    "use_tf32": "0",  # its products keep 10 bits of 23, and scores would leave fp32's by more than 1e-4
-    "cudnn_conv_algo_search": "HEURISTIC",  # the default times every way of every convolution, for each size
-    "arena_extend_strategy": "kSameAsRequested",
+    "use_tf32": "0",  # its products keep 10 bits of 23, and scores are to agree with a processor's
+    "cudnn_conv_algo_search": "HEURISTIC",  # the default tries out ways of each convolution, in each session
+    "arena_extend_strategy": "kSameAsRequested",  # the default takes up to twice the memory
 }
+"""In fp32 proper."""
 INSTALL = 'pip uninstall onnxruntime && pip install "onnxruntime-gpu[cuda,cudnn]"'
 
 
@@ -41,14 +43,13 @@ class CudaNetwork(OnnxNetwork):
     What several threads ask for runs as one batch. Each score is its picture's alone, but which neighbours it
     had decides which arithmetic runs, so it can differ by rounding: 1e-4 at most.
 
-    Raises ModelError where there is no onnxruntime-gpu, no GPU that it can use, for bytes that are no model,
-    and when it is called where the GPU fails.
+    Whether there is a GPU `check_gpu` says beforehand. Raises ModelError for bytes that are no model, and
+    when it is called where the GPU fails.
     """
 
     name = "CUDA"
 
     def __init__(self, data: bytes, threads: int) -> None:
-        _check_gpu()
         super().__init__(data, threads)  # on the CPU, which says what the file is
         self._data = data
         self._gathering = Gathering(self._run_batch, BATCHES[-1], LANES)
@@ -112,32 +113,38 @@ class Gathering:
     ) -> None:
         self._run = run
         self._most = most
+        self._lock = threading.Lock()
         self._waiting: deque[tuple[NDArray[np.uint8], Future[Any]]] = deque()
+        self._idle = lanes
         self._lanes = ThreadPoolExecutor(lanes, thread_name_prefix="efiqa-gpu")
 
     def results(self, items: Sequence[NDArray[np.uint8]]) -> list[Any]:
         """What `run` gives for these, as soon as it has; raises what it raises."""
         asked = [(item, Future[Any]()) for item in items]
-        self._waiting.extend(asked)
-        for _ in asked:  # most find nothing left to do, as one before took it along
-            self._lanes.submit(self._run_waiting)
+        with self._lock:
+            self._waiting.extend(asked)
+            woken = min(self._idle, len(asked))
+            self._idle -= woken
+        for _ in range(woken):
+            self._lanes.submit(self._run_all)
         return [future.result() for _, future in asked]
 
-    def _run_waiting(self) -> None:
-        batch: list[tuple[NDArray[np.uint8], Future[Any]]] = []
-        with contextlib.suppress(IndexError):
-            while len(batch) < self._most:
-                batch.append(self._waiting.popleft())
-        if not batch:
-            return
-        try:
-            answered = list(zip(batch, self._run([item for item, _ in batch]), strict=True))
-        except BaseException as error:  # noqa: BLE001 - those who wait would wait for ever
-            for _, future in batch:
-                future.set_exception(error)
-        else:
-            for (_, future), result in answered:
-                future.set_result(result)
+    def _run_all(self) -> None:
+        """Batch after batch, until nothing waits."""
+        while True:
+            with self._lock:
+                batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+                if not batch:
+                    self._idle += 1
+                    return
+            try:
+                answered = list(zip(batch, self._run([item for item, _ in batch]), strict=True))
+            except BaseException as error:  # noqa: BLE001 - those who wait would wait for ever
+                for _, future in batch:
+                    future.set_exception(error)
+            else:
+                for (_, future), result in answered:
+                    future.set_result(result)
 
 
 def load_libraries() -> str:
@@ -149,7 +156,7 @@ def load_libraries() -> str:
     return said.getvalue()
 
 
-def _check_gpu() -> None:
+def check_gpu() -> None:
     """Raises ModelError where ONNX Runtime has no CUDA, or cannot multiply two numbers on a GPU."""
     if PROVIDER not in onnxruntime.get_available_providers():
         raise ModelError("this ONNX Runtime has no CUDA: it is the package for processors", hint=INSTALL)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efiqa.card import METADATA_KEY, ModelCard
-from efiqa.cuda_runtime import CudaNetwork
+from efiqa.cuda_runtime import CudaNetwork, check_gpu
 from efiqa.errors import EfiqaError, InvalidArgument, MissingExtra, ModelError
 from efiqa.names import printable
 from efiqa.onnx_runtime import OnnxNetwork, onnxruntime
@@ -40,7 +40,10 @@ HINT = "expected an ONNX file made by efiqa export"
 
 
 class Network(Protocol):
-    """uint8 (n, S, S, 3) → float32 (n,). Safe to share between threads; a picture's score knows no other."""
+    """uint8 (n, S, S, 3) → float32 (n,). Safe to share between threads; a picture's score knows no other.
+
+    On a GPU other pictures can move it by rounding.
+    """
 
     def __call__(self, pixels: NDArray[np.uint8], /) -> NDArray[np.float32]: ...
 
@@ -85,11 +88,13 @@ def open_model(
     """The model in `path`, its card, which must agree, and the file's digest.
 
     `auto` takes OpenVINO where it is installed and can run the model. An int8 model it leaves to ONNX
-    Runtime, which it was made for. `precision` is of the arithmetic of models in fp32; bf16 exists in
-    OpenVINO only; a model in int8 runs as it is. `workers` is how many runs there will be at a time.
+    Runtime, which it was made for; a GPU it never takes. `precision` is of the arithmetic of models in fp32;
+    bf16 exists in OpenVINO only; a model in int8 runs as it is, and not on a GPU. `workers` is how many runs
+    there will be at a time.
 
     Raises ModelError for a file that is no model, or contradicts its card, and where the runtime asked for
-    cannot run it, MissingExtra where that is not installed, InvalidArgument for an unknown choice.
+    cannot run it or has no GPU, MissingExtra where that is not installed, InvalidArgument for an unknown
+    choice.
     """
     for name, value, known in (
         ("runtime", runtime, get_args(Runtime)),
@@ -121,16 +126,21 @@ def open_model(
         else:
             if opened is not None:
                 return opened
-    try:
-        network = OnnxNetwork(data, threads)
-    except ModelError as error:
-        raise ModelError(f"{printable(path)} is not a model that can run: {error}", hint=HINT) from error
+    network = _read(OnnxNetwork, path, data, threads)
     card = _checked_card(network, path)
     return Opened(network, card, _digest(data), network.name, _precision(card, "fp32"), fell_back)
 
 
+def _read(kind: type[OnnxNetwork], path: Path, data: bytes, threads: int) -> OnnxNetwork:
+    try:
+        return kind(data, threads)
+    except ModelError as error:
+        raise ModelError(f"{printable(path)} is not a model that can run: {error}", hint=HINT) from error
+
+
 def _on_gpu(path: Path, data: bytes, threads: int) -> Opened:
-    network = CudaNetwork(data, threads)
+    check_gpu()
+    network = _read(CudaNetwork, path, data, threads)
     card = _checked_card(network, path)
     if card.quantization is not None:
         raise ModelError(

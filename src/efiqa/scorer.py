@@ -72,9 +72,13 @@ class Scorer:
     `workers`, neighbours or order. On a CPU batching would not be faster. More threads than there are usable
     cores are as many as there are.
 
-    `runtime` is `onnxruntime`, `openvino` (the extra of that name), or `auto`: OpenVINO where it is installed
-    and can run the model. Their scores in fp32 agree to 1e-4. `precision` bf16 is OpenVINO's, faster, and
-    moves scores; see docs/performance.md. `opened` says what runs.
+    `runtime` is `onnxruntime`, `openvino` (the extra of that name), `cuda` (a GPU, by the package
+    onnxruntime-gpu), or `auto`: OpenVINO where it is installed and can run the model. Their scores in fp32
+    agree to 1e-4. `precision` bf16 is OpenVINO's, faster, and moves scores; see docs/performance.md. `opened`
+    says what runs.
+
+    On a GPU the pictures of several workers run in one batch, with four workers a core by default. Which
+    neighbours a picture had can move its score by rounding, 1e-4 at most.
 
     With a `calibration`, quality is relative to its population instead of the card's, or on the scale of
     the model it is linked to. With a `coverage`, rows have the card's interval of that coverage in `low`,
@@ -91,8 +95,8 @@ class Scorer:
     none is scored, unless only the largest was asked for: what one picture can cost has a bound.
 
     Raises ModelError for a file that is no model, has no card, or contradicts it, for a calibration or policy
-    of another model and a coverage where the card has no intervals, InvalidArgument for an unknown view and a
-    coverage that it has not, MissingExtra for a runtime that is not installed.
+    of another model, a coverage where the card has no intervals, and a GPU that is not there, InvalidArgument
+    for an unknown view and a coverage that it has not, MissingExtra for a runtime that is not installed.
     """
 
     def __init__(

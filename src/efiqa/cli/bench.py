@@ -24,7 +24,10 @@ def bench(
     ] = None,
     runtime: Annotated[
         list[str] | None,
-        typer.Option(help="**onnxruntime** or **openvino**; repeatable. Default: all that are installed."),
+        typer.Option(
+            help="**onnxruntime**, **openvino** or **cuda**; repeatable. Default: all that are installed, "
+            "without cuda."
+        ),
     ] = None,
     faces: Annotated[
         str, typer.Option(help="As of score; **none** with the synthetic pictures, which have no faces.")

@@ -28,10 +28,16 @@ Model = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads inside one network run.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Pictures at a time; default: one per usable core.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pictures at a time; default: one per usable core, with a GPU four."),
+]
 Runtime = Annotated[
     str,
-    typer.Option(help="**onnxruntime**, **openvino**, or **auto**: OpenVINO where it is installed and can."),
+    typer.Option(
+        help="**onnxruntime**, **openvino**, **cuda**: an NVIDIA GPU with onnxruntime-gpu, or **auto**: "
+        "OpenVINO where it is installed and can."
+    ),
 ]
 Precision = Annotated[
     str, typer.Option(help="**fp32**, or **bf16**: OpenVINO's, faster where the processor has it.")
