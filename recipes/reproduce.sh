@@ -54,7 +54,7 @@ train() { # train RUN RECIPE "MANIFESTS" [--set …]: a run folder, and in it th
     names=""
     for name in $manifests; do names="$names,\"$runs/$name.csv\""; done
     files=$(for name in $manifests; do echo "$runs/$name.csv"; done)
-    stage "$run" "$recipe $files ${teacher:+$runs/$teacher/last.safetensors $beside}" \
+    stage "$run" "$recipe $files ${teacher:+$runs/$teacher/last.safetensors}" \
         $trainer train "$recipe" -o "$run" --set "data.train=[${names#,}]" \
         --set "data.validation=[\"$runs/L.csv\"]" $smaller "$@"
     statement=${recipe%.toml}.card.toml
@@ -85,8 +85,7 @@ pseudo_label() {
         $calibration --confidence "$confidence" -o "$runs/$3.csv"
 }
 
-confidence=weight calibrated=yes beside=""
-second_teacher() { :; }
+confidence=weight calibrated=yes
 smaller="${LOADERS:+--set data.workers=$LOADERS}" smaller_teacher="" smaller_student=""
 # What the world is made of: L.csv, U1.csv and U2.csv in $runs, which views a teacher takes, and what the
 # students start from.
@@ -108,7 +107,6 @@ while [ "$round" -le "$rounds" ]; do
     teacher=teacher_plus-$round
     round=$((round + 1))
 done
-second_teacher
 until_stage teacher_plus
 pseudo_label U2 "$teacher" U2.pseudo
 

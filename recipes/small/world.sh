@@ -12,16 +12,7 @@ longer=${LONGER_STEPS:+--set optim.steps=$LONGER_STEPS} steadier=${STEADY_STEPS:
 faster=${FAST_STEPS:+--set optim.steps=$FAST_STEPS} paper=${PAPER_STEPS:+--set optim.steps=$PAPER_STEPS}
 
 start_from() { echo "--set model.start=\"$runs/$1/last.safetensors\""; }
-taught_by() { # T alone; T+ with the second teacher
-    both="\"$runs/$1\""
-    [ "$1" = teacher ] || [ -z "${WIDE-}" ] || both="$both,\"$runs/teacher_wide\""
-    echo "--set distil.teachers=[$both]"
-}
-second_teacher() {
-    [ -n "${WIDE-}" ] || return 0
-    (teacher=""; train teacher_wide teacher_wide.toml "$labelled U1.pseudo")
-    beside=$runs/teacher_wide/last.safetensors
-}
+taught_by() { echo "--set distil.teachers=[\"$runs/$1\"]"; }
 
 join() { # join OUTPUT MANIFEST…: manifests of one folder as one
     joined=$1; shift
@@ -90,6 +81,7 @@ study() {
     full="$(start_from "$teacher") $by_plus"
     by_first=$(taught_by teacher)
     plain="$(start_from teacher) $by_first"
+    row "one-source-0" student.toml "L L L U1.pseudo" $plain  # the model that ships needs it
     take_turns "${JOBS:-2}"
     in_turn ship
     for seed in ${SEEDS-0 1 2}; do
@@ -141,28 +133,37 @@ networks() { # the frontier of docs/performance.md: other inputs, and other netw
     done
 }
 
-ship() { # the student goes on, and then learns order; what `quality` is a percentile of; its policies; efiqa-192
+ship() { # the student that ships: order learnt last, weights in common with T's student; population, policies; efiqa-192
     train student_longer student_longer.toml "$student_sets" $(start_from student) $by_plus $longer
     train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $by_plus $steadier
+    both="$runs/student_steady $runs/study/one-source-0"
+    weights="$runs/student_steady/last.safetensors $runs/study/one-source-0/last.safetensors"
+    card=$recipes/student_steady.card.toml own=$runs/efiqa-student.onnx
+    stage "$own" "$weights $card" $efiqa export $both -o "$own" --statement "$card"
     everyone=$(for set in aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
     people="faces: the largest of each picture of All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
-    own=$runs/student_steady/model.onnx
     stage "$runs/population.jsonl" "$own $everyone" \
         $efiqa score $everyone --faces largest -m "$own" -o "$runs/population.jsonl" --resume
     stage "$runs/L.student.csv" "$own $runs/L.csv" \
         $efiqa score "$runs/L.csv" --faces none -m "$own" -o "$runs/L.student.csv" --resume
     shipped=src/efiqa/models/student.onnx
-    stage "$shipped" "$own $recipes/student_steady.card.toml $runs/population.jsonl $runs/L.student.csv" \
-        $efiqa export "$runs/student_steady" -o "$shipped" --statement "$recipes/student_steady.card.toml" \
-        --population "$runs/population.jsonl" --population-name "$people" --ratings "$runs/L.csv" --rated "$runs/L.student.csv"
+    stage "$shipped" "$own $card $runs/population.jsonl $runs/L.student.csv" \
+        $efiqa export $both -o "$shipped" --statement "$card" --population "$runs/population.jsonl" \
+        --population-name "$people" --ratings "$runs/L.csv" --rated "$runs/L.student.csv"
     stage "$runs/people.csv" "$shipped $everyone" \
         $efiqa score $everyone --faces largest --attributes -o "$runs/people.csv" --resume
     $python recipes/policies.py "$runs/people.csv" --pairs $data/ytf_pairs.csv
     fast
 }
 
-fast() { # efiqa-192: the student once more, for fewer pixels
-    train student_fast student_fast.toml "$student_sets" $(start_from student_steady) $by_plus $faster
+fast() { # efiqa-192: the student's own student, of fewer pixels; its teacher is the model in the package
+    stage "$runs/faces.csv" "$runs/aaf.copies.csv $runs/ytf.copies.csv" \
+        join "$runs/faces.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
+    stage "$runs/faces.student.csv" "$shipped $runs/faces.csv" \
+        $efiqa score "$runs/faces.csv" --faces none -o "$runs/faces.student.csv" --resume
+    stage "$runs/faces.by-student.csv" "$shipped $runs/faces.student.csv $runs/faces.csv" \
+        $efiqa label "$runs/faces.student.csv" -m "$shipped" --manifest "$runs/faces.csv" -o "$runs/faces.by-student.csv"
+    train student_fast student_fast.toml "L L faces.by-student" $faster
     own=$runs/student_fast/model.onnx
     stage "$runs/population.fast.jsonl" "$own $everyone" \
         $efiqa score $everyone --faces largest -m "$own" -o "$runs/population.fast.jsonl" --resume
