@@ -136,7 +136,7 @@ networks() { # the frontier of docs/performance.md: other inputs, and other netw
 ship() { # the student that ships: order learnt last, weights in common with T's student; population, policies; efiqa-192
     train student_longer student_longer.toml "$student_sets" $(start_from student) $by_plus $longer
     train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $by_plus $steadier
-    both="$runs/student_steady $runs/study/one-source-0"
+    both="$runs/student_steady $runs/student_steady $runs/study/one-source-0"  # what is named twice counts twice
     weights="$runs/student_steady/last.safetensors $runs/study/one-source-0/last.safetensors"
     card=$recipes/student_steady.card.toml own=$runs/efiqa-student.onnx
     stage "$own" "$weights $card" $efiqa export $both -o "$own" --statement "$card"
