@@ -98,7 +98,7 @@ def test_the_int8_model_holds_int8_weights(made: Path):
 
     graph = onnx.load(made).graph
     kinds = [item.data_type for item in graph.initializer if len(item.dims) == 4]
-    assert kinds.count(onnx.TensorProto.INT8) == CONVOLUTIONS - module.IN_FLOAT
+    assert kinds.count(onnx.TensorProto.INT8) == CONVOLUTIONS - module.IN_FLOAT[0]
 
 
 def test_auto_leaves_an_int8_model_to_onnx_runtime(made: Path):
@@ -144,6 +144,24 @@ def test_nothing_is_written_where_the_gate_stops(deep: Path, tmp_path: Path):
     with pytest.raises(ModelError, match="in int8 the model is not the same"):
         quantize(deep, tmp_path / "m.onnx", seen(1), seen(2), least_srcc=1.01)
     assert not list(tmp_path.iterdir())
+
+
+def test_more_convolutions_stay_in_fp32_where_the_gate_asks_for_it(
+    deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    refused = []
+
+    def check_but_once(*given: object, **named: float) -> tuple[float, float]:
+        if not refused:
+            refused.append(given)
+            raise ModelError("in int8 the model is not the same")
+        return check(*given, **named)
+
+    monkeypatch.setattr(module, "IN_FLOAT", (1, 2))
+    monkeypatch.setattr(module, "check", check_but_once)
+    found = quantize(deep, tmp_path / "m.onnx", seen(1), seen(2)).quantization
+    assert found is not None
+    assert "the first 2 convolutions" in found.method
 
 
 # Bad input
