@@ -81,7 +81,6 @@ study() {
     full="$(start_from "$teacher") $by_plus"
     by_first=$(taught_by teacher)
     plain="$(start_from teacher) $by_first"
-    row "one-source-0" student.toml "L L L U1.pseudo" $plain  # the model that ships needs it
     take_turns "${JOBS:-2}"
     in_turn ship
     for seed in ${SEEDS-0 1 2}; do
@@ -133,23 +132,20 @@ networks() { # the frontier of docs/performance.md: other inputs, and other netw
     done
 }
 
-ship() { # the student that ships: order learnt last, weights in common with T's student; population, policies; efiqa-192
+ship() { # the student goes on, and then learns order; what `quality` is a percentile of; its policies; efiqa-192
     train student_longer student_longer.toml "$student_sets" $(start_from student) $by_plus $longer
     train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $by_plus $steadier
-    both="$runs/student_steady $runs/student_steady $runs/study/one-source-0"  # what is named twice counts twice
-    weights="$runs/student_steady/last.safetensors $runs/study/one-source-0/last.safetensors"
-    card=$recipes/student_steady.card.toml own=$runs/efiqa-student.onnx
-    stage "$own" "$weights $card" $efiqa export $both -o "$own" --statement "$card"
     everyone=$(for set in aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
     people="faces: the largest of each picture of All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
+    own=$runs/student_steady/model.onnx
     stage "$runs/population.jsonl" "$own $everyone" \
         $efiqa score $everyone --faces largest -m "$own" -o "$runs/population.jsonl" --resume
     stage "$runs/L.student.csv" "$own $runs/L.csv" \
         $efiqa score "$runs/L.csv" --faces none -m "$own" -o "$runs/L.student.csv" --resume
     shipped=src/efiqa/models/student.onnx
-    stage "$shipped" "$own $card $runs/population.jsonl $runs/L.student.csv" \
-        $efiqa export $both -o "$shipped" --statement "$card" --population "$runs/population.jsonl" \
-        --population-name "$people" --ratings "$runs/L.csv" --rated "$runs/L.student.csv"
+    stage "$shipped" "$own $recipes/student_steady.card.toml $runs/population.jsonl $runs/L.student.csv" \
+        $efiqa export "$runs/student_steady" -o "$shipped" --statement "$recipes/student_steady.card.toml" \
+        --population "$runs/population.jsonl" --population-name "$people" --ratings "$runs/L.csv" --rated "$runs/L.student.csv"
     stage "$runs/people.csv" "$shipped $everyone" \
         $efiqa score $everyone --faces largest --attributes -o "$runs/people.csv" --resume
     $python recipes/policies.py "$runs/people.csv" --pairs $data/ytf_pairs.csv

@@ -73,7 +73,7 @@ def exported(
     population = Population("brightness", 200, tuple(index / 100 for index in range(101)))
     with contextlib.chdir(brightness.parent):
         fit(recipe, folder / "run")
-    model, card = prepare(folder / "run", statement=STATEMENT, population=population)
+    model, card = prepare(folder / "run", STATEMENT, population=population)
     export(model, card, folder / "tiny.onnx")
     return Exported(folder / "run", folder / "tiny.onnx", card, recipe, brightness)
 
@@ -101,38 +101,10 @@ def test_a_model_of_a_smaller_input_is_exported_for_it(
 ) -> None:
     recipe = tiny_recipe(str(brightness), model={"input": 40})
     fit(recipe, tmp_path / "run")
-    model, card = prepare(tmp_path / "run", statement=STATEMENT)
+    model, card = prepare(tmp_path / "run", STATEMENT)
     export(model, card, tmp_path / "small.onnx")
     assert recipe.data.size > 40
     assert Scorer.load(tmp_path / "small.onnx").card.input_size == 40
-
-
-def test_several_runs_give_the_mean_of_their_weights(
-    exported: Exported, tiny_recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
-    recipe = tiny_recipe(str(exported.manifest), optim={"epochs": 1}, run={"seed": 5})
-    fit(recipe, tmp_path / "other")
-    model, card = prepare(exported.run, tmp_path / "other", statement=STATEMENT)
-    one, other = exported.model().state_dict(), RunFolder(tmp_path / "other").trained()[0].state_dict()
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            torch.testing.assert_close(tensor, (one[name] + other[name]) / 2)
-    assert card.recipe_digest == f"{exported.recipe.digest()}+{recipe.digest()}"
-    assert [each["run"]["seed"] for each in card.recipe["mean of"]] == [exported.recipe.run.seed, 5]
-    assert len(card.trained_on) == 1  # both learnt from the same manifest
-    assert "validation while training" not in card.measured
-    export(model, card, tmp_path / "mean.onnx")
-    assert Scorer.load(tmp_path / "mean.onnx").card == card
-
-
-def test_no_mean_of_runs_of_different_networks(
-    exported: Exported, tiny_recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
-    fit(tiny_recipe(str(exported.manifest), model={"input": 40}), tmp_path / "smaller")
-    with pytest.raises(ModelError, match="not of one network"):
-        prepare(exported.run, tmp_path / "smaller", statement=STATEMENT)
-    with pytest.raises(TrainingError, match="holds no checkpoint"):
-        prepare(exported.run, exported.path, statement=STATEMENT)
 
 
 def test_scores_order_pictures_by_what_was_learnt(scorer: Scorer) -> None:
@@ -288,7 +260,7 @@ def test_nothing_is_written_where_parity_fails(
 
 def test_a_folder_without_a_run_cannot_be_exported(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no checkpoint"):
-        prepare(tmp_path, statement=STATEMENT)
+        prepare(tmp_path, STATEMENT)
 
 
 def test_a_run_folder_needs_a_statement(exported: Exported) -> None:

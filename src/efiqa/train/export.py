@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,27 +90,26 @@ def load_statement(path: Path) -> Statement:
 
 
 def prepare(
-    *sources: Path,
+    source: Path,
     statement: Statement | None = None,
+    *,
     population: Population | None = None,
     interval: Interval | None = None,
 ) -> tuple[QualityModel, ModelCard]:
     """The model of a run folder, or of a checkpoint file of the paper's authors, and its card.
 
-    Of several run folders it is the mean of their weights (Wortsman et al., "Model soups", 2022): of runs of
-    one network that began alike, it can agree with people better than any of them.
     A checkpoint file may go without a statement: its card then says what is not known.
     Raises InvalidArgument for a run folder without a statement, TrainingError for a folder without a run,
-    ModelError for a file that is no such checkpoint and for runs of different networks.
+    ModelError for a file that is no such checkpoint.
     """
-    if len(sources) == 1 and not sources[0].is_dir():
-        return _from_checkpoint(sources[0], statement, population=population, interval=interval)
-    if statement is None:
-        raise InvalidArgument(
-            f"{sources[0]} is a run folder, and only a person can say what its model is called",
-            hint="--statement FILE, a TOML with name, version, licence and limits",
-        )
-    return _from_runs(sources, statement, population=population, interval=interval)
+    if source.is_dir():
+        if statement is None:
+            raise InvalidArgument(
+                f"{source} is a run folder, and only a person can say what its model is called",
+                hint="--statement FILE, a TOML with name, version, licence and limits",
+            )
+        return _from_run(source, statement, population=population, interval=interval)
+    return _from_checkpoint(source, statement, population=population, interval=interval)
 
 
 def export(model: QualityModel, card: ModelCard, output: Path) -> None:
@@ -134,70 +132,38 @@ def export(model: QualityModel, card: ModelCard, output: Path) -> None:
         file.write(card.to_json())
 
 
-def _from_runs(
-    runs: Sequence[Path], statement: Statement, **of_scores: Population | Interval | None
+def _from_run(
+    run: Path, statement: Statement, **of_scores: Population | Interval | None
 ) -> tuple[QualityModel, ModelCard]:
-    trained = [RunFolder(run).trained() for run in runs]
-    model, position = trained[0]
+    model, position = RunFolder(run).trained()
     recipe, terms = position.recipe, statement.terms or {}
-    if len(trained) > 1:
-        _must_be_alike(runs, [other.recipe for _, other in trained])
-        states = [network.state_dict() for network, _ in trained]
-        # What counts training steps is a whole number, and means nothing here.
-        model.load_state_dict(
-            {
-                name: torch.stack([state[name] for state in states]).mean(dim=0)
-                if first.is_floating_point()
-                else first
-                for name, first in states[0].items()
-            }
-        )
-        recipe = {**recipe, "mean of": [other.recipe for _, other in trained]}
-    else:
-        found = {"validation while training": position.metrics, **(statement.measured or {})}
-        statement = dataclasses.replace(statement, measured=found)
-    sources = {
-        (item["manifest"], item["sha256"]): Source(
+    sources = tuple(
+        Source(
             name=item["manifest"],
             rows=item["rows"],
             labels=", ".join(f"{count} {name}" for name, count in item["labels"].items()),
             digest=item["sha256"],
             terms=terms.get(item["manifest"], "not stated"),
         )
-        for _, other in trained
-        for item in other.sources
-    }
+        for item in position.sources
+    )
+    statement = dataclasses.replace(
+        statement, measured={"validation while training": position.metrics, **(statement.measured or {})}
+    )
     card = _card(
         model,
         statement,
         meaning=MEANING,
         backbone=recipe["model"]["backbone"],
-        input_size=_input_size(recipe),
+        input_size=int(recipe["model"].get("input") or recipe["data"]["size"]),
         resize=RESIZE_RULE,
-        trained_on=tuple(sources.values()),
+        trained_on=sources,
         recipe=recipe,
-        recipe_digest="+".join(other.digest for _, other in trained),
-        commit="+".join(dict.fromkeys(other.commit for _, other in trained)),
+        recipe_digest=position.digest,
+        commit=position.commit,
         **of_scores,
     )
     return model, card
-
-
-def _must_be_alike(runs: Sequence[Path], recipes: Sequence[dict[str, Any]]) -> None:
-    """Raises ModelError unless all are of one network and one input side."""
-    for run, recipe in zip(runs, recipes, strict=True):
-        for key in ("backbone", "neck", "mean", "std"):
-            if recipe["model"][key] != recipes[0]["model"][key] or _input_size(recipe) != _input_size(
-                recipes[0]
-            ):
-                raise ModelError(
-                    f"{run} and {runs[0]} are not of one network",
-                    hint="the mean of weights needs the same backbone, neck, normalisation and input side",
-                )
-
-
-def _input_size(recipe: dict[str, Any]) -> int:
-    return int(recipe["model"].get("input") or recipe["data"]["size"])
 
 
 def _from_checkpoint(
