@@ -267,11 +267,15 @@ def test_the_student_that_ships_passes_the_gate(portraits: tuple[Seen, Seen], tm
     found = quantize(find_model(), tmp_path / "student.int8.onnx", *portraits).quantization
     assert found is not None
     assert (found.calibrated_on, found.n) == (21, len(portraits[1].scores))
+    assert f"the first {module.IN_FLOAT[0]} convolutions" in found.method
     assert found.srcc >= module.LEAST_SRCC
     assert 0 < found.largest_change <= module.LARGEST_CHANGE
 
 
-def test_a_student_calibrated_on_what_is_no_picture_is_refused(portraits: tuple[Seen, Seen], tmp_path: Path):
+def test_a_student_calibrated_on_what_is_no_picture_is_refused_with_as_much_in_int8(
+    portraits: tuple[Seen, Seen], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "IN_FLOAT", module.IN_FLOAT[:1])  # what the test above passes with
     black = Seen(np.zeros_like(portraits[0].pixels[:20]), portraits[0].scores[:20])
     with pytest.raises(ModelError, match="in int8 the model is not the same"):
         quantize(find_model(), tmp_path / "m.onnx", black, portraits[1])
