@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import PIL.Image
 import pytest
+import scipy.stats
 import typer
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
@@ -23,7 +24,8 @@ pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[trai
 from efiqa.card import CENTRE_RULE, METADATA_KEY, ModelCard, Population
 from efiqa.cli import app
 from efiqa.errors import InvalidArgument, ModelError, RecordError, TrainingError
-from efiqa.records import Prediction, Row, write_manifest, write_predictions
+from efiqa.image import load_image
+from efiqa.records import Prediction, Row, read_manifest, write_manifest, write_predictions
 from efiqa.scorer import Scorer
 from efiqa.train import export as exporting
 from efiqa.train.checkpoint import RunFolder
@@ -73,7 +75,7 @@ def exported(
     population = Population("brightness", 200, tuple(index / 100 for index in range(101)))
     with contextlib.chdir(brightness.parent):
         fit(recipe, folder / "run")
-    model, card = prepare(folder / "run", STATEMENT, population=population)
+    model, card = prepare(folder / "run", statement=STATEMENT, population=population)
     export(model, card, folder / "tiny.onnx")
     return Exported(folder / "run", folder / "tiny.onnx", card, recipe, brightness)
 
@@ -101,10 +103,69 @@ def test_a_model_of_a_smaller_input_is_exported_for_it(
 ) -> None:
     recipe = tiny_recipe(str(brightness), model={"input": 40})
     fit(recipe, tmp_path / "run")
-    model, card = prepare(tmp_path / "run", STATEMENT)
+    model, card = prepare(tmp_path / "run", statement=STATEMENT)
     export(model, card, tmp_path / "small.onnx")
     assert recipe.data.size > 40
     assert Scorer.load(tmp_path / "small.onnx").card.input_size == 40
+
+
+@pytest.fixture(scope="module")
+def other(
+    exported: Exported, tiny_recipe: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Another run of the same network, with another seed."""
+    run = tmp_path_factory.mktemp("other") / "run"
+    fit(tiny_recipe(str(exported.manifest), optim={"epochs": 1}, run={"seed": 5}), run)
+    return run
+
+
+def test_several_runs_give_the_mean_of_their_weights(exported: Exported, other: Path, tmp_path: Path) -> None:
+    model, card = prepare(other, exported.run, statement=STATEMENT)
+    one, two = RunFolder(other).trained()[0].state_dict(), exported.model().state_dict()
+    slope, offset = card.recipe["line"]
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            mean = (one[name] + two[name]) / 2
+            mean = mean * slope if name.startswith("head.1.") else mean
+            torch.testing.assert_close(tensor, mean + offset if name == "head.1.bias" else mean)
+    assert card.recipe_digest == f"{RunFolder(other).trained()[1].digest}+{exported.recipe.digest()}"
+    assert [each["run"]["seed"] for each in card.recipe["mean of"]] == [5, exported.recipe.run.seed]
+    assert "validation while training" not in card.measured
+    export(model, card, tmp_path / "mean.onnx")
+    assert Scorer.load(tmp_path / "mean.onnx").card == card
+
+
+def test_a_mean_of_weights_scores_what_people_rated_as_they_did_on_average(
+    exported: Exported, other: Path
+) -> None:
+    model, _ = prepare(other, exported.run, other, statement=STATEMENT)  # one counts twice
+    rows = [row for row in read_manifest(exported.manifest) if row.split == "train"]
+    scores = np.array([model(torch.tensor(load_image(row.image))[None]).item() for row in rows])
+    labels = np.array([row.score for row in rows])
+    assert scipy.stats.linregress(scores, labels)[:2] == pytest.approx((1, 0), abs=1e-4)
+
+
+def test_no_mean_where_nobody_rated_what_was_learnt_from(
+    other: Path, brightness: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    few = tmp_path / "few.csv"
+    write_manifest(few, read_manifest(brightness)[:19])
+    fit(tiny_recipe(str(few), data={"validation": ()}), tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"needs 50 training pictures rated by people, .* have 19"):
+        prepare(tmp_path / "run", other, statement=STATEMENT)
+    few.unlink()
+    with pytest.raises(RecordError, match=r"few\.csv"):
+        prepare(tmp_path / "run", other, statement=STATEMENT)
+
+
+def test_no_mean_of_runs_of_different_networks(
+    exported: Exported, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    fit(tiny_recipe(str(exported.manifest), model={"input": 40}), tmp_path / "smaller")
+    with pytest.raises(ModelError, match="not of one network"):
+        prepare(exported.run, tmp_path / "smaller", statement=STATEMENT)
+    with pytest.raises(TrainingError, match="holds no checkpoint"):
+        prepare(exported.run, exported.path, statement=STATEMENT)
 
 
 def test_scores_order_pictures_by_what_was_learnt(scorer: Scorer) -> None:
@@ -260,7 +321,7 @@ def test_nothing_is_written_where_parity_fails(
 
 def test_a_folder_without_a_run_cannot_be_exported(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no checkpoint"):
-        prepare(tmp_path, STATEMENT)
+        prepare(tmp_path, statement=STATEMENT)
 
 
 def test_a_run_folder_needs_a_statement(exported: Exported) -> None:

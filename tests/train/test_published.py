@@ -162,7 +162,7 @@ def test_a_published_checkpoint_scores_as_in_pytorch(
 
 def test_a_statement_speaks_for_a_published_checkpoint_too(student: Network, save: Save):
     statement = Statement("mine", "2", "CC BY 4.0", measured={"srcc": 0.9}, limits=("Adults only.",))
-    _, card = prepare(save(student.state_dict()), statement)
+    _, card = prepare(save(student.state_dict()), statement=statement)
     assert (card.name, card.version, card.licence) == ("mine", "2", "CC BY 4.0")
     assert (card.measured, card.limits) == ({"srcc": 0.9}, ("Adults only.",))
 

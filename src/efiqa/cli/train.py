@@ -47,9 +47,13 @@ def train(
 
 
 def export(
-    source: Annotated[
-        Path,
-        typer.Argument(help="Run folder of efiqa train, or a checkpoint file of the paper's authors."),
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folder of efiqa train, or a checkpoint file of the paper's authors. "
+            "Of several run folders, the mean of their weights.",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The .onnx file; its card appears beside it as .json.")
@@ -96,7 +100,10 @@ def export(
     table = population_of(population_name, read_predictions(population)) if population else None
     interval = _interval(ratings, rated) if ratings and rated else None
     model, card = prepare(
-        source, load_statement(statement) if statement else None, population=table, interval=interval
+        *sources,
+        statement=load_statement(statement) if statement else None,
+        population=table,
+        interval=interval,
     )
     write_model(model, card, output)
     talk.print(

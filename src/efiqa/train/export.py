@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import tomllib
+import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from torch import nn
 
 from efiqa.card import (
     CENTRE_RULE,
@@ -23,17 +26,24 @@ from efiqa.card import (
     Population,
     Source,
 )
-from efiqa.errors import InvalidArgument, ModelError, RecordError
+from efiqa.errors import InvalidArgument, ModelError, RecordError, TrainingError
 from efiqa.faces import CROP_SCALE
 from efiqa.scorer import RESIZE, SCORE_DIGITS, Scorer
+from efiqa.settings import from_table
 from efiqa.train.checkpoint import RunFolder, current_commit
+from efiqa.train.data import read_rows
 from efiqa.train.graph import to_onnx
 from efiqa.train.model import QualityModel
 from efiqa.train.published import load_published
+from efiqa.train.recipe import Recipe
+from efiqa.train.validation import predict
 from efiqa.writing import atomic
 
 TOLERANCE = 1e-4
 """Largest difference allowed between PyTorch's plain forward in fp32 and the exported file in the Scorer."""
+
+MIN_RATED = 50
+"""Fewer pictures than this do not say how far a mean of weights is off."""
 
 TASK = "perceptual face image quality"
 _WHAT_IT_IS_NOT = (
@@ -90,26 +100,29 @@ def load_statement(path: Path) -> Statement:
 
 
 def prepare(
-    source: Path,
+    *sources: Path,
     statement: Statement | None = None,
-    *,
     population: Population | None = None,
     interval: Interval | None = None,
 ) -> tuple[QualityModel, ModelCard]:
     """The model of a run folder, or of a checkpoint file of the paper's authors, and its card.
 
+    Of several run folders it is the mean of their weights (Wortsman et al., "Model soups", 2022) with a line
+    to the scale of the training labels. Of runs of one network that began alike, it can agree with people
+    better than any of them. A run named twice counts twice.
     A checkpoint file may go without a statement: its card then says what is not known.
     Raises InvalidArgument for a run folder without a statement, TrainingError for a folder without a run,
-    ModelError for a file that is no such checkpoint.
+    ModelError for a file that is no such checkpoint and for runs of different networks, RecordError where
+    the manifests of a mean's first run are no longer there.
     """
-    if source.is_dir():
-        if statement is None:
-            raise InvalidArgument(
-                f"{source} is a run folder, and only a person can say what its model is called",
-                hint="--statement FILE, a TOML with name, version, licence and limits",
-            )
-        return _from_run(source, statement, population=population, interval=interval)
-    return _from_checkpoint(source, statement, population=population, interval=interval)
+    if len(sources) == 1 and not sources[0].is_dir():
+        return _from_checkpoint(sources[0], statement, population=population, interval=interval)
+    if statement is None:
+        raise InvalidArgument(
+            f"{sources[0]} is a run folder, and only a person can say what its model is called",
+            hint="--statement FILE, a TOML with name, version, licence and limits",
+        )
+    return _from_runs(sources, statement, population=population, interval=interval)
 
 
 def export(model: QualityModel, card: ModelCard, output: Path) -> None:
@@ -132,38 +145,101 @@ def export(model: QualityModel, card: ModelCard, output: Path) -> None:
         file.write(card.to_json())
 
 
-def _from_run(
-    run: Path, statement: Statement, **of_scores: Population | Interval | None
+def _from_runs(
+    runs: Sequence[Path], statement: Statement, **of_scores: Population | Interval | None
 ) -> tuple[QualityModel, ModelCard]:
-    model, position = RunFolder(run).trained()
+    trained = [RunFolder(run).trained() for run in runs]
+    model, position = trained[0]
     recipe, terms = position.recipe, statement.terms or {}
-    sources = tuple(
-        Source(
+    if len(trained) > 1:
+        _must_be_alike(runs, [other.recipe for _, other in trained])
+        _average(model, [network for network, _ in trained])
+        line = _to_labels(model, typing.cast(Recipe, from_table(Recipe, recipe, "recipe")))
+        recipe = {**recipe, "mean of": [other.recipe for _, other in trained], "line": line}
+    else:
+        found = {"validation while training": position.metrics, **(statement.measured or {})}
+        statement = dataclasses.replace(statement, measured=found)
+    sources = {
+        (item["manifest"], item["sha256"]): Source(
             name=item["manifest"],
             rows=item["rows"],
             labels=", ".join(f"{count} {name}" for name, count in item["labels"].items()),
             digest=item["sha256"],
             terms=terms.get(item["manifest"], "not stated"),
         )
-        for item in position.sources
-    )
-    statement = dataclasses.replace(
-        statement, measured={"validation while training": position.metrics, **(statement.measured or {})}
-    )
+        for _, other in trained
+        for item in other.sources
+    }
     card = _card(
         model,
         statement,
         meaning=MEANING,
         backbone=recipe["model"]["backbone"],
-        input_size=int(recipe["model"].get("input") or recipe["data"]["size"]),
+        input_size=_input_size(recipe),
         resize=RESIZE_RULE,
-        trained_on=sources,
+        trained_on=tuple(sources.values()),
         recipe=recipe,
-        recipe_digest=position.digest,
-        commit=position.commit,
+        recipe_digest="+".join(other.digest for _, other in trained),
+        commit="+".join(dict.fromkeys(other.commit for _, other in trained)),
         **of_scores,
     )
     return model, card
+
+
+def _average(model: QualityModel, networks: Sequence[QualityModel]) -> None:
+    """Give `model` the mean of all weights."""
+    states = [network.state_dict() for network in networks]
+    # What counts training steps is a whole number, and means nothing here.
+    model.load_state_dict(
+        {
+            name: torch.stack([state[name] for state in states]).mean(dim=0)
+            if first.is_floating_point()
+            else first
+            for name, first in states[0].items()
+        }
+    )
+
+
+@torch.no_grad()
+def _to_labels(model: QualityModel, recipe: Recipe) -> list[float]:
+    """Bring the scores of a mean of weights back to people's; returns slope and offset.
+
+    Batch normalisation's mean statistics are not those of the mean weights, which moves every score the same
+    way. A line, fitted by least squares to the whole pictures of training that people rated, goes into the
+    last layer: it moves no picture past another.
+    """
+    rows = {row.image: row for row in read_rows(recipe.data)[0] if row.source == "human"}
+    rated = list(rows.values())
+    if len(rated) < MIN_RATED:
+        raise TrainingError(
+            f"a mean of weights needs {MIN_RATED} training pictures rated by people, to bring its scores "
+            f"back to their scale, but {', '.join(recipe.data.train)} have {len(rated)}"
+        )
+    exact = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, precision="fp32"))
+    scores = predict(model, rated, exact)
+    labels = [float(rated[place].score or 0.0) for place in scores]
+    slope, offset = np.polyfit(list(scores.values()), labels, 1)
+    last = typing.cast(nn.Linear, model.head[1])
+    last.weight.mul_(slope)
+    last.bias.mul_(slope).add_(offset)
+    return [round(float(slope), 5), round(float(offset), 5)]
+
+
+def _must_be_alike(runs: Sequence[Path], recipes: Sequence[dict[str, Any]]) -> None:
+    """Raises ModelError unless all are of one network and one input side."""
+    for run, recipe in zip(runs, recipes, strict=True):
+        for key in ("backbone", "neck", "mean", "std"):
+            if recipe["model"][key] != recipes[0]["model"][key] or _input_size(recipe) != _input_size(
+                recipes[0]
+            ):
+                raise ModelError(
+                    f"{run} and {runs[0]} are not of one network",
+                    hint="the mean of weights needs the same backbone, neck, normalisation and input side",
+                )
+
+
+def _input_size(recipe: dict[str, Any]) -> int:
+    return int(recipe["model"].get("input") or recipe["data"]["size"])
 
 
 def _from_checkpoint(
