@@ -125,7 +125,7 @@ def measure(path: Path, rows: Sequence[Row]) -> Run:
         seen = run.load()[1].seen
         spent = minutes(path / "log.jsonl", seen)
         if not (model.exists() and model.stat().st_mtime >= run.last.stat().st_mtime):
-            export(*prepare(path, Statement(name=path.name, version="0")), model)
+            export(*prepare(path, statement=Statement(name=path.name, version="0")), model)
     table = model.with_name("validation.csv")
     scorer = Scorer(model)
     names = [row.image for row in rows]

@@ -81,6 +81,7 @@ study() {
     full="$(start_from "$teacher") $by_plus"
     by_first=$(taught_by teacher)
     plain="$(start_from teacher) $by_first"
+    row "one-source-0" student.toml "L L L U1.pseudo" $plain  # the model that ships needs it
     take_turns "${JOBS:-2}"
     in_turn ship
     for seed in ${SEEDS-0 1 2}; do
@@ -120,39 +121,35 @@ paper_sources() { # the paper's student, which begins as a face recogniser: no w
     in_turn unaided "paper-labels-only-$seed" student_edgenext.toml "L" $alone $paper
 }
 
-networks() { # the frontier of docs/performance.md: other inputs, and other networks from random weights
-    for side in 192 224 256 288; do
+networks() { # the frontier of docs/performance.md: other inputs, a shorter trunk, and other networks from random weights
+    for side in 128 160 192 224 256 288; do
         in_turn row "input-$side-0" student.toml "$student_sets" $full --set model.input=$side
     done
+    in_turn row "input-320-0" student.toml "$student_sets" $full
     in_turn row "input-352-0" student.toml "$student_sets" $full --set data.size=352
-    for network in mobilenetv3_small_100 mobilenetv3_large_100:5 mobilenetv4_conv_small:4 lcnet_100:5 \
-        starnet_s100 ghostnet_050 repghostnet_050; do
+    in_turn row "shorter-160-1" student.toml "$student_sets" $full --set model.input=160 \
+        --set "model.backbone=\"tf_efficientnet_lite0:4\""
+    for network in mobilenetv3_small_100 mobilenetv4_conv_small:4 lcnet_100:5 starnet_s100 ghostnet_050 repghostnet_050; do
         in_turn row "network-$(echo $network | tr : -)-0" student.toml "$student_sets" $by_plus --set model.frozen=0 \
             --set model.start=\"\" --set "model.backbone=\"$network\"" --set model.input=256
     done
 }
 
-ship() { # the student goes on, and then learns order; what `quality` is a percentile of; its policies; efiqa-192
+ship() { # the student that ships: order learnt last, weights in common with T's student; its policies; smaller ones
     train student_longer student_longer.toml "$student_sets" $(start_from student) $by_plus $longer
     train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $by_plus $steadier
-    everyone=$(for set in aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
-    people="faces: the largest of each picture of All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
-    own=$runs/student_steady/model.onnx
-    stage "$runs/population.jsonl" "$own $everyone" \
-        $efiqa score $everyone --faces largest -m "$own" -o "$runs/population.jsonl" --resume
-    stage "$runs/L.student.csv" "$own $runs/L.csv" \
-        $efiqa score "$runs/L.csv" --faces none -m "$own" -o "$runs/L.student.csv" --resume
-    shipped=src/efiqa/models/student.onnx
-    stage "$shipped" "$own $recipes/student_steady.card.toml $runs/population.jsonl $runs/L.student.csv" \
-        $efiqa export "$runs/student_steady" -o "$shipped" --statement "$recipes/student_steady.card.toml" \
-        --population "$runs/population.jsonl" --population-name "$people" --ratings "$runs/L.csv" --rated "$runs/L.student.csv"
+    both="$runs/student_steady $runs/student_steady $runs/study/one-source-0"  # what is named twice counts twice
+    weights="$runs/student_steady/last.safetensors $runs/study/one-source-0/last.safetensors"
+    card=$recipes/student_steady.card.toml mean=$runs/efiqa-student.onnx
+    stage "$mean" "$weights $card" $efiqa export $both -o "$mean" --statement "$card"
+    finish student student_steady "$mean" $both
     stage "$runs/people.csv" "$shipped $everyone" \
         $efiqa score $everyone --faces largest --attributes -o "$runs/people.csv" --resume
     $python recipes/policies.py "$runs/people.csv" --pairs $data/ytf_pairs.csv
     fast
 }
 
-fast() { # efiqa-192: the student's own student, of fewer pixels; its teacher is the model in the package
+fast() { # efiqa-192: the student's own student, of fewer pixels; its teacher is the model in the package. efiqa-128
     stage "$runs/faces.csv" "$runs/aaf.copies.csv $runs/ytf.copies.csv" \
         join "$runs/faces.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
     stage "$runs/faces.student.csv" "$shipped $runs/faces.csv" \
@@ -160,16 +157,22 @@ fast() { # efiqa-192: the student's own student, of fewer pixels; its teacher is
     stage "$runs/faces.by-student.csv" "$shipped $runs/faces.student.csv $runs/faces.csv" \
         $efiqa label "$runs/faces.student.csv" -m "$shipped" --manifest "$runs/faces.csv" -o "$runs/faces.by-student.csv"
     train student_fast student_fast.toml "L L faces.by-student" $faster
-    own=$runs/student_fast/model.onnx
-    stage "$runs/population.fast.jsonl" "$own $everyone" \
-        $efiqa score $everyone --faces largest -m "$own" -o "$runs/population.fast.jsonl" --resume
-    stage "$runs/L.fast.csv" "$own $runs/L.csv" \
-        $efiqa score "$runs/L.csv" --faces none -m "$own" -o "$runs/L.fast.csv" --resume
-    stage "src/efiqa/models/efiqa-192.onnx" \
-        "$own $recipes/student_fast.card.toml $runs/population.fast.jsonl $runs/L.fast.csv" \
-        $efiqa export "$runs/student_fast" -o src/efiqa/models/efiqa-192.onnx \
-        --statement "$recipes/student_fast.card.toml" --population "$runs/population.fast.jsonl" \
-        --population-name "$people" --ratings "$runs/L.csv" --rated "$runs/L.fast.csv"
+    finish efiqa-192 student_fast "$runs/student_fast/model.onnx" "$runs/student_fast"
+    train student_faster student_faster.toml "$student_sets" $by_plus $faster
+    finish efiqa-128 student_faster "$runs/student_faster/model.onnx" "$runs/student_faster"
+}
+
+finish() { # finish NAME CARD MODEL RUN…: into the package, with what `quality` is a percentile of, and intervals
+    card=$recipes/$2.card.toml own=$3 scores=$runs/$1 shipped=src/efiqa/models/$1.onnx; shift 3
+    everyone=$(for set in aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
+    people="faces: the largest of each picture of All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
+    stage "$scores.population.jsonl" "$own $everyone" \
+        $efiqa score $everyone --faces largest -m "$own" -o "$scores.population.jsonl" --resume
+    stage "$scores.L.csv" "$own $runs/L.csv" \
+        $efiqa score "$runs/L.csv" --faces none -m "$own" -o "$scores.L.csv" --resume
+    stage "$shipped" "$own $card $scores.population.jsonl $scores.L.csv" \
+        $efiqa export "$@" -o "$shipped" --statement "$card" --population "$scores.population.jsonl" \
+        --population-name "$people" --ratings "$runs/L.csv" --rated "$scores.L.csv"
 }
 
 publish() {

@@ -66,8 +66,8 @@ def _value(kind: Any, value: object, where: str) -> object:
         return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin is typing.Literal and value in arguments:
         return value
-    if origin is types.UnionType:  # something, or none, which TOML cannot say and a run's record can
-        return None if value is None else _value(arguments[0], value, where)
+    if origin is types.UnionType:  # something, or none, which TOML cannot say
+        return _value(arguments[0], value, where)
     if kind is float and type(value) in (int, float):
         return float(typing.cast(float, value))
     if origin is None and type(value) is kind:

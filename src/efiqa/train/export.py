@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 import tomllib
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,13 @@ from efiqa.card import (
 from efiqa.errors import InvalidArgument, ModelError, RecordError, TrainingError
 from efiqa.faces import CROP_SCALE
 from efiqa.scorer import RESIZE, SCORE_DIGITS, Scorer
-from efiqa.settings import from_table
+from efiqa.sources import load_row
 from efiqa.train.checkpoint import RunFolder, current_commit
 from efiqa.train.data import read_rows
 from efiqa.train.graph import to_onnx
 from efiqa.train.model import QualityModel
 from efiqa.train.published import load_published
-from efiqa.train.recipe import Recipe
-from efiqa.train.validation import predict
+from efiqa.train.recipe import Data
 from efiqa.writing import atomic
 
 TOLERANCE = 1e-4
@@ -132,17 +132,29 @@ def export(model: QualityModel, card: ModelCard, output: Path) -> None:
     above four dimensions. Random pictures run through the written file by `Scorer` and through
     PyTorch must agree to TOLERANCE, or ModelError is raised and nothing is written.
     """
-    graph = to_onnx(model, card.input_size)
-    onnx.helper.set_model_props(graph, {METADATA_KEY: card.to_json()})
-    data = graph.SerializeToString()
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / "model.onnx"
-        trial.write_bytes(data)
-        check_parity(model, Scorer(trial, workers=1))
+    data = _serialised(model, card)
+    with _scorer(data) as scorer:
+        check_parity(model, scorer)
     with atomic(output, binary=True) as file:
         file.write(data)
     with atomic(output.with_suffix(".json")) as file:
         file.write(card.to_json())
+
+
+def _serialised(model: QualityModel, card: ModelCard) -> bytes:
+    graph = to_onnx(model, card.input_size)
+    onnx.helper.set_model_props(graph, {METADATA_KEY: card.to_json()})
+    data: bytes = graph.SerializeToString()
+    return data
+
+
+@contextlib.contextmanager
+def _scorer(data: bytes) -> Iterator[Scorer]:
+    """A Scorer of a model that is not written yet."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "model.onnx"
+        trial.write_bytes(data)
+        yield Scorer(trial)
 
 
 def _from_runs(
@@ -154,8 +166,7 @@ def _from_runs(
     if len(trained) > 1:
         _must_be_alike(runs, [other.recipe for _, other in trained])
         _average(model, [network for network, _ in trained])
-        line = _to_labels(model, typing.cast(Recipe, from_table(Recipe, recipe, "recipe")))
-        recipe = {**recipe, "mean of": [other.recipe for _, other in trained], "line": line}
+        recipe = {**recipe, "mean of": [other.recipe for _, other in trained]}
     else:
         found = {"validation while training": position.metrics, **(statement.measured or {})}
         statement = dataclasses.replace(statement, measured=found)
@@ -183,6 +194,8 @@ def _from_runs(
         commit="+".join(dict.fromkeys(other.commit for _, other in trained)),
         **of_scores,
     )
+    if len(trained) > 1:
+        recipe["line"] = _to_labels(model, card)
     return model, card
 
 
@@ -201,24 +214,30 @@ def _average(model: QualityModel, networks: Sequence[QualityModel]) -> None:
 
 
 @torch.no_grad()
-def _to_labels(model: QualityModel, recipe: Recipe) -> list[float]:
+def _to_labels(model: QualityModel, card: ModelCard) -> list[float]:
     """Bring the scores of a mean of weights back to people's; returns slope and offset.
 
     Batch normalisation's mean statistics are not those of the mean weights, which moves every score the same
     way. A line, fitted by least squares to the whole pictures of training that people rated, goes into the
     last layer: it moves no picture past another.
     """
-    rows = {row.image: row for row in read_rows(recipe.data)[0] if row.source == "human"}
-    rated = list(rows.values())
-    if len(rated) < MIN_RATED:
+    manifests = card.recipe["data"]["train"]
+    rows, _ = read_rows(Data(train=tuple(manifests)))
+    rated = list({row.image: row for row in rows if row.source == "human"}.values())
+    with _scorer(_serialised(model, card)) as scorer:
+        found = scorer.score_many(
+            (row.image if row.bounds is None else load_row(row) for row in rated), faces="none"
+        )
+        pairs = [
+            (each.score, row.score) for each, row in zip(found, rated, strict=True) if each.status == "ok"
+        ]
+    if len(pairs) < MIN_RATED:
         raise TrainingError(
             f"a mean of weights needs {MIN_RATED} training pictures rated by people, to bring its scores "
-            f"back to their scale, but {', '.join(recipe.data.train)} have {len(rated)}"
+            f"back to their scale, but {', '.join(manifests)} have {len(pairs)}"
         )
-    exact = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, precision="fp32"))
-    scores = predict(model, rated, exact)
-    labels = [float(rated[place].score or 0.0) for place in scores]
-    slope, offset = np.polyfit(list(scores.values()), labels, 1)
+    scores, labels = np.array(pairs, np.float64).T
+    slope, offset = np.polyfit(scores, labels, 1)
     last = typing.cast(nn.Linear, model.head[1])
     last.weight.mul_(slope)
     last.bias.mul_(slope).add_(offset)

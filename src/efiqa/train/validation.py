@@ -21,26 +21,12 @@ from efiqa.train.optim import precision
 from efiqa.train.recipe import Recipe
 
 
+@torch.no_grad()
 def evaluate(model: QualityModel, rows: Sequence[Row], recipe: Recipe) -> dict[str, Any]:
     """SRCC and PLCC over whole pictures at the finished model's input size, as users will score them.
 
     Under torchrun each process scores its share; the pairs are put together by the row they belong to.
     """
-    scores = predict(model, rows, recipe)
-    labels = [float(rows[place].score or 0.0) for place in scores]
-    try:
-        agreement: dict[str, Any] = {
-            "srcc": round(srcc(list(scores.values()), labels), 4),
-            "plcc": round(plcc(list(scores.values()), labels), 4),
-        }
-    except InvalidArgument as error:
-        agreement = {"note": str(error)}
-    return {**agreement, "n": len(labels), "unreadable": len(rows) - len(labels)}
-
-
-@torch.no_grad()
-def predict(model: QualityModel, rows: Sequence[Row], recipe: Recipe) -> dict[int, float]:
-    """Scores of whole pictures at the finished model's input size, by the row's place; none if unreadable."""
     device = next(model.parameters()).device
     model.eval()
     found: list[Any] = []
@@ -63,7 +49,16 @@ def predict(model: QualityModel, rows: Sequence[Row], recipe: Recipe) -> dict[in
             flush()
     if pictures:
         flush()
-    return dict(sorted(parallel.gather_objects(found)))
+    scores = dict(sorted(parallel.gather_objects(found)))
+    labels = [float(rows[place].score or 0.0) for place in scores]
+    try:
+        agreement: dict[str, Any] = {
+            "srcc": round(srcc(list(scores.values()), labels), 4),
+            "plcc": round(plcc(list(scores.values()), labels), 4),
+        }
+    except InvalidArgument as error:
+        agreement = {"note": str(error)}
+    return {**agreement, "n": len(labels), "unreadable": len(rows) - len(labels)}
 
 
 def _pictures(rows: Sequence[Row], size: int) -> Iterator[tuple[int, Image | None]]:
