@@ -125,13 +125,12 @@ networks() { # the frontier of docs/performance.md: other inputs, a shorter trun
     for side in 128 160 192 224 256 288; do
         in_turn row "input-$side-0" student.toml "$student_sets" $full --set model.input=$side
     done
-    in_turn row "input-320-0" student.toml "$student_sets" $full
     in_turn row "input-352-0" student.toml "$student_sets" $full --set data.size=352
     in_turn row "shorter-160-1" student.toml "$student_sets" $full --set model.input=160 \
         --set "model.backbone=\"tf_efficientnet_lite0:4\""
     for network in mobilenetv3_small_100 mobilenetv4_conv_small:4 lcnet_100:5 starnet_s100 ghostnet_050 repghostnet_050; do
         in_turn row "network-$(echo $network | tr : -)-0" student.toml "$student_sets" $by_plus --set model.frozen=0 \
-            --set model.start=\"\" --set "model.backbone=\"$network\"" --set model.input=256
+            --set model.start=\"\" --set "model.backbone=\"$network\"" --set model.input=128
     done
 }
 
