@@ -1,6 +1,7 @@
 """How fast efiqa scores, against how others do and what this machine could: docs/performance.md in one run.
 
     python benchmarks/speed.py --model student --model efiqa-192 --int8 A.onnx --int8 B.onnx --rows
+    python benchmarks/speed.py --only-ratios --rounds 15 --model … --int8 … --page docs/performance.md
     python benchmarks/speed.py --only-linear --page docs/performance.md
     python benchmarks/speed.py --quick        (minutes; proves that it works, says nothing)
 
@@ -16,7 +17,7 @@ Every contender is a process with its model loaded (`contenders.py`). They take 
 machine does falls on each alike; a turn has as many pictures as take about --seconds. Numbers are medians, in
 brackets the least and the most. On a busy machine CPU time says more than wall time. The pictures are made
 here: a sample portrait on texture, with grain. Prints Markdown, or writes it between the marks in --page,
-with a plot beside it; --only-linear writes its own part there and leaves the rest.
+with a plot beside it; --only-ratios and --only-linear each write their own part there and leave the rest.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ SIZES = {"200 px": (200, 200), "512 px": (512, 512), "12 Mpx": (4000, 3000)}
 SMALL, USUAL, LARGE = "200 px JPEG", "512 px JPEG", "12 Mpx JPEG"
 TARGETS = {f"{PAPERS}, ONNX Runtime as it comes": 5, f"{PAPERS}, PyTorch eager": 8}
 """How many times the images/s of these efiqa is to reach, on USUAL and two cores."""
+RATIOS = "### Times as fast as the usual ways"
 MANY = "### Many pictures"
 MARKS = ("<!-- benchmarks/speed.py writes from here -->\n", "<!-- to here -->\n")
 
@@ -260,7 +262,7 @@ def start_and_memory(contender: Contender, cores: int) -> Iterator[str]:
 def targets(field_of: list[Contender], cores: int) -> Iterator[str]:
     """Ratios of images/s, turn by turn."""
     by_name = {each.name: each for each in field_of}
-    yield f"### Times as fast as the usual ways, {USUAL}, {cores} cores\n"
+    yield f"{RATIOS}, {USUAL}, {cores} cores\n"
     rows = []
     for ours in field_of:
         if ours.entrant is None or "faces found" in ours.name or ours.entrant.model == find_model(PAPERS):
@@ -488,6 +490,11 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="written between its marks; a plot beside it, speed.png")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
+    parser.add_argument(
+        "--only-ratios",
+        action="store_true",
+        help="to the usual ways alone, so that there is time for many rounds",
+    )
     parser.add_argument("--linear", action="store_true", help="1,000, 10,000 and 100,000 pictures too")
     parser.add_argument("--only-linear", action="store_true", help="these alone, into their part of the page")
     parser.add_argument("--linear-model", metavar="MODEL", help="for these; default: the smallest that ships")
@@ -508,6 +515,18 @@ def main() -> None:
         write(f"{part}\n{machine(load)}", options.page, MANY)
         return
     scorers = entered([*(options.model or ["student"]), *(options.int8 or [])])
+    if options.only_ratios:
+        papers = find_model(PAPERS)
+        scorers = {name: each for name, each in scorers.items() if each[0].model != papers}
+        with tempfile.TemporaryDirectory() as text:
+            paths = pictures(Path(text), [USUAL], 20)
+            field_of = contenders(scorers, None, [USUAL])
+            field_of = [each for each in field_of if each.name in (*scorers, *TARGETS)]
+            take_turns(field_of, paths, cores[-1], rounds, seconds)
+        part = "\n".join(targets(field_of, cores[-1]))
+        turns = f"{rounds} rounds, turns of {seconds:g} s. {machine(load)}"
+        write(f"{part}\n{turns}", options.page, RATIOS)
+        return
     parts = [machine(load), *filter(None, [without_bf16()])]
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)

@@ -269,7 +269,7 @@ def test_the_command_does_not_load_openvino_for_onnx_runtime(model: Path):
 def test_more_threads_than_cores_are_as_many_as_there_are(model: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(scorer_module, "available_cores", lambda: 2)
     scorer = Scorer(model, threads=64)
-    assert (scorer.threads, scorer.workers) == (2, 1)
+    assert (scorer.threads, scorer.workers) == (2, 1 + 1)
 
 
 def test_a_quota_of_a_group_above_holds_for_those_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -543,6 +543,6 @@ def test_cores_are_what_the_affinity_allows(monkeypatch: pytest.MonkeyPatch, mod
     monkeypatch.setattr(machine, "_cgroup_quota", lambda: float("inf"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7, 9, 11, 13}, raising=False)
     assert available_cores() == 6
-    assert Scorer(model).workers == 6
-    assert Scorer(model, threads=4).workers == 1
-    assert Scorer(model, threads=2).workers == 3
+    assert Scorer(model).workers == 6 + 1
+    assert Scorer(model, threads=4).workers == 1 + 1
+    assert Scorer(model, threads=2).workers == 3 + 1

@@ -49,6 +49,8 @@ ENOUGH = 3
 What that does to scores stands in docs/performance.md."""
 ENOUGH_TO_DETECT = 1024
 """Its shorter side in pixels where faces are to be found: what the detector looks at is no larger."""
+SPARE = 1
+"""Pictures at a time beyond one a core: it works while another waits for its runtime or Python's lock."""
 IN_FLIGHT = 4
 """Pictures at a time for each core where a GPU scores: those that wait for it need no core."""
 SCORE_DIGITS = 5
@@ -67,7 +69,7 @@ class Scorer:
     `model` is the path of an ONNX file with a card, or the name of a model that ships (`efiqa info --list`).
 
     `threads` work inside one network run, `workers` pictures are decoded and scored at a time by
-    `score_many`; by default one thread each, and as many workers as there are cores to use. Every
+    `score_many`; by default one thread each, and one worker more than there are cores to use. Every
     picture runs through the network alone, so its score depends on its bytes only: not on `threads`,
     `workers`, neighbours or order. On a CPU batching would not be faster. More threads than there are usable
     cores are as many as there are.
@@ -124,7 +126,8 @@ class Scorer:
             if name not in VIEWS:
                 raise InvalidArgument(f"unknown view {name!r}", hint=f"there are {', '.join(VIEWS)}")
         self.threads = min(threads, available_cores())
-        self.workers = workers or available_cores() // self.threads * (IN_FLIGHT if runtime == "cuda" else 1)
+        together = available_cores() // self.threads
+        self.workers = workers or (together * IN_FLIGHT if runtime == "cuda" else together + SPARE)
         self.views = tuple(dict.fromkeys(views))
         self.max_pixels, self.max_faces = max_pixels, max_faces
         self._detector = detector

@@ -11,7 +11,7 @@ import timm
 import torchvision
 
 from efiqa.errors import TrainingError
-from efiqa.train.backbones import build_backbone, stages_of
+from efiqa.train.backbones import as_deployed, build_backbone, stages_of
 from efiqa.train.model import QualityModel
 
 FAMILIES = [
@@ -134,3 +134,28 @@ def test_stages_of_another_family_are_an_error_with_a_hint() -> None:
     with pytest.raises(TrainingError, match="stages of ResNet are not known") as caught:
         stages_of(build_backbone("resnet18")[0])
     assert "model.frozen = 0" in str(caught.value.hint)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["repghostnet_050", "repvit_m0_9", "fastvit_t8"])
+def test_branches_that_only_training_needs_are_merged_and_give_the_same(name: str) -> None:
+    torch.manual_seed(0)
+    network, _ = build_backbone(name)
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:  # a fresh one does nothing
+        norm.running_mean.normal_(0, 0.1)
+        norm.running_var.uniform_(0.5, 2)
+        norm.weight.uniform_(0.5, 1.5)
+        norm.bias.normal_(0, 0.1)
+    deployed = as_deployed(network)
+    assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in deployed.modules()) < len(norms) / 2
+    assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules()) == len(norms)
+    expected, found = network.forward_features(noise(1, 64)), deployed.forward_features(noise(1, 64))
+    assert expected.std() > 0.01
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0:5", "edgenext_xx_small", "starnet_s050", "swin_t"])
+def test_a_network_without_such_branches_stays_as_it_is(name: str) -> None:
+    network, _ = build_backbone(name)
+    assert as_deployed(network).state_dict().keys() == network.state_dict().keys()

@@ -37,7 +37,7 @@ from efiqa.train.export import (
     prepare,
 )
 from efiqa.train.fit import fit
-from efiqa.train.model import QualityModel
+from efiqa.train.model import QualityModel, load_start
 from efiqa.train.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -291,6 +291,18 @@ def test_the_papers_student_exports_without_a_tensor_above_four_dimensions(
     assert np.isfinite(Scorer.load(tmp_path / "student.onnx").score(np.full((64, 64, 3), 99, np.uint8)))
     names = {tensor.name for tensor in onnx.load(tmp_path / "student.onnx").graph.initializer}
     assert model.state_dict().keys() <= names
+
+
+def test_branches_that_only_training_needs_are_not_in_the_file(tmp_path: Path, exported: Exported) -> None:
+    torch.manual_seed(0)
+    model = QualityModel("repghostnet_050", (127.0, 127.0, 127.0), (64.0, 64.0, 64.0)).eval()
+    export(model, dataclasses.replace(exported.card, input_size=64), tmp_path / "merged.onnx")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "merged.onnx").graph.node]
+    norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    assert kinds.count("BatchNormalization") < norms / 2
+    with pytest.raises(ModelError, match="tensors are missing") as caught:
+        load_start(model, str(tmp_path / "merged.onnx"))
+    assert "last.safetensors" in str(caught.value.hint)
 
 
 def test_parity_holds_for_the_rule_that_crops_too(tmp_path: Path, exported: Exported) -> None:

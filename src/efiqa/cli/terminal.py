@@ -30,7 +30,9 @@ Model = Annotated[
 Threads = Annotated[int, typer.Option(min=1, help="Threads inside one network run.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Pictures at a time; default: one per usable core, with a GPU four."),
+    typer.Option(
+        min=1, help="Pictures at a time; default: one more than usable cores, with a GPU four a core."
+    ),
 ]
 Runtime = Annotated[
     str,

@@ -31,6 +31,7 @@ from efiqa.errors import InvalidArgument, ModelError, RecordError, TrainingError
 from efiqa.faces import CROP_SCALE
 from efiqa.scorer import RESIZE, SCORE_DIGITS, Scorer
 from efiqa.sources import load_row
+from efiqa.train.backbones import as_deployed
 from efiqa.train.checkpoint import RunFolder, current_commit
 from efiqa.train.data import read_rows
 from efiqa.train.graph import to_onnx
@@ -129,8 +130,9 @@ def export(model: QualityModel, card: ModelCard, output: Path) -> None:
     """Write `output` (ONNX, opset 18) and the card beside it.
 
     The graph takes uint8 (n, S, S, 3) and gives float32 (n,), has normalisation inside and no tensor
-    above four dimensions. Random pictures run through the written file by `Scorer` and through
-    PyTorch must agree to TOLERANCE, or ModelError is raised and nothing is written.
+    above four dimensions; branches that only training needs are merged. Random pictures run through the
+    written file by `Scorer` and through PyTorch must agree to TOLERANCE, or ModelError is raised and
+    nothing is written.
     """
     data = _serialised(model, card)
     with _scorer(data) as scorer:
@@ -142,7 +144,7 @@ def export(model: QualityModel, card: ModelCard, output: Path) -> None:
 
 
 def _serialised(model: QualityModel, card: ModelCard) -> bytes:
-    graph = to_onnx(model, card.input_size)
+    graph = to_onnx(as_deployed(model), card.input_size)
     onnx.helper.set_model_props(graph, {METADATA_KEY: card.to_json()})
     data: bytes = graph.SerializeToString()
     return data
@@ -282,6 +284,7 @@ def _from_checkpoint(
 
 
 def _card(model: QualityModel, statement: Statement, *, input_size: int, **fields: Any) -> ModelCard:
+    deployed = as_deployed(model)
     return ModelCard(
         name=statement.name,
         version=statement.version,
@@ -290,8 +293,8 @@ def _card(model: QualityModel, statement: Statement, *, input_size: int, **field
         crop=CROP_RULE,
         crop_scale=CROP_SCALE,
         score_range=(0.0, 1.0),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        macs=count_macs(model, input_size),
+        parameters=sum(parameter.numel() for parameter in deployed.parameters()),
+        macs=count_macs(deployed, input_size),
         licence=statement.licence,
         measured=statement.measured or {},
         limits=statement.limits,
@@ -324,7 +327,7 @@ def check_parity(model: QualityModel, scorer: Scorer) -> float:
 
 
 @torch.no_grad()
-def count_macs(model: QualityModel, size: int) -> int:
+def count_macs(model: nn.Module, size: int) -> int:
     """Multiply-accumulates of convolutions, linear layers and attention for one picture of `size` px."""
     from torch.utils.flop_counter import FlopCounterMode
 

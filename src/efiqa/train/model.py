@@ -110,7 +110,8 @@ def load_start(model: QualityModel, start: str) -> str:
         raise ModelError(
             f"{name} does not fit: {len(missing)} backbone tensors are missing or of another shape, "
             f"the first is {missing[0]}",
-            hint="is it from the same network? A cut one starts from the full one's file",
+            hint="is it from the same network? A cut one starts from the full one's file, one whose branches "
+            "efiqa export merged from its run's last.safetensors",
         )
     fresh: set[str] = set()
     for part in ("neck.", "head."):
