@@ -1,7 +1,8 @@
-# What --tiny changes in either world: random pictures, random starts, small crops. Read by reproduce.sh.
+# What --tiny changes in any world: random pictures, random starts, small crops. Read by reproduce.sh.
 
 smaller=$(sed 's/^/--set /' recipes/tiny.sets)
 start_from() { :; }
+first_teacher=""
 make_sets() { stage "$runs/L.csv" "recipes/tiny.py" $python recipes/tiny.py "$runs"; }
 if [ "$world" = paper ]; then
     # Swin-B itself has 87 million parameters to no purpose here. EdgeNeXt learns slowly from random weights.
