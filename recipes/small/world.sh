@@ -133,7 +133,7 @@ networks() { # the frontier of docs/performance.md: other inputs, a shorter trun
     in_turn row "shorter-160-1" student.toml "$student_sets" $full --set model.input=160 \
         --set "model.backbone=\"tf_efficientnet_lite0:4\""
     for network in mobilenetv3_small_100 mobilenetv4_conv_small:4 lcnet_100:5 starnet_s100 ghostnet_050 repghostnet_050 \
-        repvit_m0_9 fastvit_t8; do
+        repvit_m0_9; do  # not fastvit_t8: its backward pass ends PyTorch 2.14 on a CPU (docs/log.md)
         in_turn row "network-$(echo $network | tr : -)-0" student.toml "$student_sets" $by_plus --set model.frozen=0 \
             --set model.start=\"\" --set "model.backbone=\"$network\"" --set model.input=128
     done
