@@ -118,16 +118,14 @@ def _interval(samples: Vector, sign: str = "") -> str:
 
 def measure(path: Path, rows: Sequence[Row]) -> Run:
     """Export and score what has changed. Raises RecordError where a picture has no score."""
-    if path.suffix == ".onnx":
-        model, seen, spent = path, None, None
-    else:
-        model, run = path / "model.onnx", RunFolder(path)
-        seen = run.load()[1].seen
-        spent = minutes(path / "log.jsonl", seen)
-        if not (model.exists() and model.stat().st_mtime >= run.last.stat().st_mtime):
+    model = path if path.suffix == ".onnx" else path / "model.onnx"
+    if model != path:
+        last = RunFolder(path).last  # one that was removed to save room is not missed
+        if not model.exists() or (last.exists() and last.stat().st_mtime > model.stat().st_mtime):
             export(*prepare(path, statement=Statement(name=path.name, version="0")), model)
     table = model.with_name("validation.csv")
     scorer = Scorer(model)
+    seen, spent = (None, None) if model == path else effort(path / "log.jsonl", scorer.card)
     names = [row.image for row in rows]
     kept = table.exists() and table.stat().st_mtime >= model.stat().st_mtime
     if not kept or [found.image for found in read_predictions(table)] != names:
@@ -142,14 +140,16 @@ def measure(path: Path, rows: Sequence[Row]) -> Run:
     return Run(model, scorer.card, scores, seen, spent)
 
 
-def minutes(log: Path, seen: int) -> float:
-    """Time spent in training steps, from the rates in `log`; `seen` pictures, as many in every step."""
+def effort(log: Path, card: ModelCard) -> tuple[int, float]:
+    """Pictures seen, and minutes spent in training steps, from the rates in `log`."""
     lines = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
     # Steps that were done again after an interruption count once.
     rates = {line["step"]: line["images_per_s"] for line in lines if "images_per_s" in line}
+    recipe = card.recipe
+    each = recipe["optim"]["accumulate"] * (recipe["data"]["batch"] + 2 * recipe["ladder"]["pairs"])
     steps = sorted(rates)
-    shares = np.diff([0, *steps]) / steps[-1]
-    return float(sum(seen * share / rates[step] for share, step in zip(shares, steps, strict=True))) / 60
+    spent = sum(each * taken / rates[step] for taken, step in zip(np.diff([0, *steps]), steps, strict=True))
+    return each * steps[-1], float(spent) / 60
 
 
 def summarise(runs: list[Run], labels: Vector) -> Result:

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -156,7 +156,18 @@ def test_a_picture_without_a_score_is_an_error(results: ModuleType, made: Path, 
         results.measure(tmp_path / "a", [Row("nowhere.png", score=0.5, split="validation")])
 
 
-def test_minutes_follow_from_the_rates_and_repeated_steps_count_once(
+def test_a_run_whose_checkpoint_is_gone_is_measured_as_before(
+    results: ModuleType, made: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "a", tmp_path / "a")
+    (tmp_path / "a" / "last.safetensors").unlink()
+    rows = [row for row in read_manifest(made / "L.csv") if row.split == "validation"]
+    whole, light = results.measure(made / "a", rows), results.measure(tmp_path / "a", rows)
+    assert (light.seen, light.minutes) == (whole.seen, whole.minutes)
+    assert light.scores.tolist() == whole.scores.tolist()
+
+
+def test_effort_follows_from_the_rates_and_repeated_steps_count_once(
     results: ModuleType, tmp_path: Path
 ) -> None:
     """40 steps of 30 pictures: 600 at 10 a second, 600 at 20 a second, are 60 + 30 seconds."""
@@ -164,7 +175,8 @@ def test_minutes_follow_from_the_rates_and_repeated_steps_count_once(
     lines = [{"event": "start"}, {"step": 20, "images_per_s": 10.0}, {"step": 40, "images_per_s": 5.0}]
     lines += [{"event": "resume"}, {"step": 40, "images_per_s": 20.0}]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert results.minutes(log, 1200) == pytest.approx(1.5)
+    recipe = {"data": {"batch": 11}, "ladder": {"pairs": 2}, "optim": {"accumulate": 2}}
+    assert results.effort(log, SimpleNamespace(recipe=recipe)) == (1200, pytest.approx(1.5))
 
 
 @pytest.mark.parametrize(
