@@ -40,7 +40,7 @@ from efiqa.onnx_runtime import OnnxNetwork, onnxruntime, product_session
 from efiqa.runtime import find_model, open_model
 from efiqa.scorer import IN_FLIGHT, Scorer
 
-MODELS = ("student", "efiqa-192", "efiqa-128", "efiqa-352")
+MODELS = ("student", "efiqa-192", "efiqa-112", "efiqa-352")
 BATCHES = (1, 8, 32, 64, 128, 256)
 KIND = "512 px JPEG"
 WAYS = {

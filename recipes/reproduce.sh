@@ -9,7 +9,7 @@
 #         On one H200 and 16 cores, from nothing, T and the student each killed with SIGKILL in the middle, LONGER_STEPS=1200
 #         STEADY_STEPS=900 ROW_STEPS=500 PAPER_STEPS=1500 NETWORKS=yes JOBS=10: T+ in 3.6 minutes, the student in 6.0, its last
 #         phase in 12 beside twenty rows and two stops. What ships is of that run: the mean of weights, population, intervals and
-#         policies were made in 18 further minutes on two slow cores, beside the training of efiqa-128.
+#         policies were made in 18 further minutes on two slow cores, beside the training of a smaller one.
 # few     the small world with a fifth of its labels, measured on the other four; no model ships from it. Minutes: T+ 35, its
 #         labels 8, students 40, table 12.
 # paper   the published setting: Swin-B at 448, EdgeNeXt-XXS at 352, GPUs; see recipes/paper/data.sh

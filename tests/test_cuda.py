@@ -293,7 +293,7 @@ def test_the_benchmark_measures_each_part_and_keeps_what_it_has(
 
 
 @needs_gpu
-@pytest.mark.parametrize("name", ["student", "efiqa-128", "efiqa-192", "efiqa-352"])
+@pytest.mark.parametrize("name", ["student", "efiqa-112", "efiqa-192", "efiqa-352"])
 def test_scores_on_the_gpu_agree_with_the_cpu(name: str):
     here, there = Scorer(name, runtime="onnxruntime"), Scorer(name, runtime="cuda")
     for path in sorted(SAMPLES.glob("*.jpg")):

@@ -31,7 +31,7 @@ def test_the_student_and_its_card_lie_in_the_package_and_are_small(scorer: Score
 
 def test_the_models_that_ship_are_found_by_name_and_are_small_together() -> None:
     models = shipped_models()
-    assert list(models) == ["student", "efiqa-128", "efiqa-192", "efiqa-352"]
+    assert list(models) == ["student", "efiqa-112", "efiqa-192", "efiqa-352"]
     assert find_model("student") == find_model()
     assert sum(path.stat().st_size for path in find_model().parent.iterdir()) < 20_000_000
     for name, path in models.items():
@@ -45,7 +45,7 @@ def test_efiqa_352_is_the_papers_network_and_says_that_it_is_not_for_use() -> No
     assert "not for use" in card.limits[0]
 
 
-@pytest.mark.parametrize(("name", "size", "share"), [("efiqa-192", 192, 0.37), ("efiqa-128", 128, 0.17)])
+@pytest.mark.parametrize(("name", "size", "share"), [("efiqa-192", 192, 0.37), ("efiqa-112", 112, 0.13)])
 def test_the_smaller_models_are_the_students_network_for_fewer_pixels_with_populations_of_their_own(
     scorer: Scorer, name: str, size: int, share: float
 ) -> None:
@@ -63,7 +63,7 @@ def test_a_name_of_no_model_is_a_sentence_that_names_those_that_ship() -> None:
     with pytest.raises(ModelError, match="there is no model at efiqa-351") as caught:
         Scorer("efiqa-351")
     assert caught.value.hint is not None
-    assert "student, efiqa-128, efiqa-192, efiqa-352" in caught.value.hint
+    assert "student, efiqa-112, efiqa-192, efiqa-352" in caught.value.hint
 
 
 def test_the_card_says_what_the_number_means_and_what_it_was_learnt_from(scorer: Scorer) -> None:

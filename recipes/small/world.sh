@@ -84,6 +84,7 @@ study() {
     install_imagenet
     by_plus=$(taught_by "$teacher")
     full="$(start_from "$teacher") $by_plus"
+    by_both="--set distil.teachers=[\"$runs/teacher_plus\",\"$runs/teacher\"]"
     by_first=$(taught_by teacher)
     plain="$(start_from teacher) $by_first"
     row "one-source-0" student.toml "L L L U1.pseudo" $plain  # the model that ships needs it
@@ -101,6 +102,7 @@ study() {
 sources() { # what each source of knowledge is worth
     in_turn row "full-$seed" student.toml "$student_sets" $full
     in_turn unaided "labels-only-$seed" student.toml "L" $alone $imagenet
+    in_turn unaided "labels-only-longer-$seed" student.toml "L" $alone $imagenet --set optim.steps=$((row_steps * 12 / 5))
     in_turn row "one-source-$seed" student.toml "L L L U1.pseudo" $plain
     in_turn row "no-self-training-$seed" student.toml "L L L U1.pseudo U2.by-teacher" $plain
     in_turn row "labels-only-from-teacher-$seed" student.toml "L" $alone $(start_from "$teacher")
@@ -130,6 +132,13 @@ networks() { # the frontier of docs/performance.md: other inputs, a shorter trun
         in_turn row "input-$side-0" student.toml "$student_sets" $full --set model.input=$side
     done
     in_turn row "input-352-0" student.toml "$student_sets" $full --set data.size=352
+    for named in fewer-96-4 fewer-128-2; do
+        side=${named#*-}
+        in_turn row "$named" student_fast.toml "$student_sets" $(start_from student_steady) $by_both --set optim.ema=0.998 \
+            --set "model.input=${side%-*}" $faster
+    done
+    in_turn row "student-longest-5" student.toml "$student_sets" $(start_from student_steady) $by_both \
+        --set optim.ema=0.998 $faster
     in_turn row "shorter-160-1" student.toml "$student_sets" $full --set model.input=160 \
         --set "model.backbone=\"tf_efficientnet_lite0:4\""
     for network in mobilenetv3_small_100 mobilenetv4_conv_small:4 lcnet_100:5 starnet_s100 ghostnet_050 repghostnet_050 \
@@ -139,7 +148,7 @@ networks() { # the frontier of docs/performance.md: other inputs, a shorter trun
     done
 }
 
-ship() { # the student that ships: order learnt last, weights in common with T's student; its policies; smaller ones
+ship() { # the student that ships: order learnt last, weights in common with T's student; its policies; those for fewer pixels
     train student_longer student_longer.toml "$student_sets" $(start_from student) $by_plus $longer
     train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $by_plus $steadier
     both="$runs/student_steady $runs/student_steady $runs/study/one-source-0"  # what is named twice counts twice
@@ -153,17 +162,20 @@ ship() { # the student that ships: order learnt last, weights in common with T's
     fast
 }
 
-fast() { # efiqa-192: the student's own student, of fewer pixels; its teacher is the model in the package. efiqa-128
-    stage "$runs/faces.csv" "$runs/aaf.copies.csv $runs/ytf.copies.csv" \
-        join "$runs/faces.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
-    stage "$runs/faces.student.csv" "$shipped $runs/faces.csv" \
-        $efiqa score "$runs/faces.csv" --faces none -o "$runs/faces.student.csv" --resume
-    stage "$runs/faces.by-student.csv" "$shipped $runs/faces.student.csv $runs/faces.csv" \
-        $efiqa label "$runs/faces.student.csv" -m "$shipped" --manifest "$runs/faces.csv" -o "$runs/faces.by-student.csv"
-    train student_fast student_fast.toml "L L faces.by-student" $faster
-    finish efiqa-192 student_fast "$runs/student_fast/model.onnx" "$runs/student_fast"
-    train student_faster student_faster.toml "$student_sets" $by_plus $faster
-    finish efiqa-128 student_faster "$runs/student_faster/model.onnx" "$runs/student_faster"
+fast() { # for fewer pixels: efiqa-192 from the student, efiqa-112 from that; order learnt last
+    fewer_pixels efiqa-192 192 student_steady
+    fewer_pixels efiqa-112 112 student_192
+}
+
+fewer_pixels() { # fewer_pixels MODEL SIDE START
+    pixels="--set model.input=$2" own=student_$2
+    train "$own" student_fast.toml "$student_sets" $(start_from "$3") $by_both $pixels $faster
+    train "${own}_steady" student_steady.toml "$student_sets" $(start_from "$own") $by_plus $pixels \
+        --set model.frozen=0 --set optim.lr=5e-4 --set optim.steps=300 --set optim.ema=0.98
+    run=$runs/${own}_steady card=$recipes/$1.card.toml
+    stage "$runs/$1.onnx" "$run/last.safetensors $card" \
+        $efiqa export "$run" --to-labels -o "$runs/$1.onnx" --statement "$card"
+    finish "$1" "$1" "$runs/$1.onnx" "$run" --to-labels
 }
 
 finish() { # finish NAME CARD MODEL RUN…: into the package, with what `quality` is a percentile of, and intervals

@@ -136,14 +136,26 @@ def test_several_runs_give_the_mean_of_their_weights(exported: Exported, other: 
     assert Scorer.load(tmp_path / "mean.onnx").card == card
 
 
-def test_a_mean_of_weights_scores_what_people_rated_as_they_did_on_average(
-    exported: Exported, other: Path
+@pytest.mark.parametrize("mean", [True, False])
+def test_a_line_makes_scores_what_people_rated_on_average(
+    exported: Exported, other: Path, mean: bool
 ) -> None:
-    model, _ = prepare(other, exported.run, other, statement=STATEMENT)  # one counts twice
+    runs = (other, exported.run, other) if mean else (exported.run,)  # one counts twice
+    with contextlib.chdir(exported.manifest.parent):
+        model, card = prepare(*runs, statement=STATEMENT, to_labels=not mean)
     rows = [row for row in read_manifest(exported.manifest) if row.split == "train"]
-    scores = np.array([model(torch.tensor(load_image(row.image))[None]).item() for row in rows])
+    images = [torch.tensor(load_image(row.image))[None] for row in rows]
+    scores = np.array([model(image).item() for image in images])
     labels = np.array([row.score for row in rows])
     assert scipy.stats.linregress(scores, labels)[:2] == pytest.approx((1, 0), abs=1e-4)
+    if not mean:
+        before = np.array([exported.model()(image).item() for image in images])
+        assert scores == pytest.approx(np.polyval(card.recipe["line"], before), abs=1e-4)
+
+
+def test_a_line_of_a_checkpoint_file_is_refused_by_a_sentence(exported: Exported) -> None:
+    with pytest.raises(InvalidArgument, match="names no rated pictures to fit a line on"):
+        prepare(exported.path, statement=STATEMENT, to_labels=True)
 
 
 def test_no_mean_where_nobody_rated_what_was_learnt_from(
@@ -152,7 +164,9 @@ def test_no_mean_where_nobody_rated_what_was_learnt_from(
     few = tmp_path / "few.csv"
     write_manifest(few, read_manifest(brightness)[:19])
     fit(tiny_recipe(str(few), data={"validation": ()}), tmp_path / "run")
-    with pytest.raises(TrainingError, match=r"needs 50 training pictures rated by people, .* have 19"):
+    with pytest.raises(
+        TrainingError, match=r"a line to the labels needs 50 training pictures rated by people, .* have 19"
+    ):
         prepare(tmp_path / "run", other, statement=STATEMENT)
     few.unlink()
     with pytest.raises(RecordError, match=r"few\.csv"):

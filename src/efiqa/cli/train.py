@@ -78,6 +78,14 @@ def export(
         Path | None,
         typer.Option(help="Predictions of this model for the pictures of --ratings, with --faces none."),
     ] = None,
+    to_labels: Annotated[
+        bool,
+        typer.Option(
+            "--to-labels",
+            help="Bring scores to the scale of people's ratings, by a line fitted on the training pictures; "
+            "a mean of weights always gets one.",
+        ),
+    ] = False,
 ) -> None:
     """Write a trained model as one ONNX file that explains itself, equal to PyTorch in the real Scorer.
 
@@ -104,6 +112,7 @@ def export(
         statement=load_statement(statement) if statement else None,
         population=table,
         interval=interval,
+        to_labels=to_labels,
     )
     write_model(model, card, output)
     talk.print(

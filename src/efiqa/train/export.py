@@ -105,25 +105,35 @@ def prepare(
     statement: Statement | None = None,
     population: Population | None = None,
     interval: Interval | None = None,
+    to_labels: bool = False,
 ) -> tuple[QualityModel, ModelCard]:
     """The model of a run folder, or of a checkpoint file of the paper's authors, and its card.
 
     Of several run folders it is the mean of their weights (Wortsman et al., "Model soups", 2022) with a line
     to the scale of the training labels. Of runs of one network that began alike, it can agree with people
-    better than any of them. A run named twice counts twice.
+    better than any of them. A run named twice counts twice. `to_labels` asks for the line of one run, too:
+    where whole pictures score higher or lower than people rate them, it says by how much, and moves no
+    picture past another.
     A checkpoint file may go without a statement: its card then says what is not known.
     Raises InvalidArgument for a run folder without a statement, TrainingError for a folder without a run,
     ModelError for a file that is no such checkpoint and for runs of different networks, RecordError where
-    the manifests of a mean's first run are no longer there.
+    the manifests that a line is fitted on are no longer there.
     """
     if len(sources) == 1 and not sources[0].is_dir():
+        if to_labels:
+            raise InvalidArgument(
+                f"{sources[0]} is a checkpoint file, which names no rated pictures to fit a line on",
+                hint="leave out --to-labels",
+            )
         return _from_checkpoint(sources[0], statement, population=population, interval=interval)
     if statement is None:
         raise InvalidArgument(
             f"{sources[0]} is a run folder, and only a person can say what its model is called",
             hint="--statement FILE, a TOML with name, version, licence and limits",
         )
-    return _from_runs(sources, statement, population=population, interval=interval)
+    return _from_runs(
+        sources, statement, to_labels or len(sources) > 1, population=population, interval=interval
+    )
 
 
 def export(model: QualityModel, card: ModelCard, output: Path) -> None:
@@ -160,7 +170,7 @@ def _scorer(data: bytes) -> Iterator[Scorer]:
 
 
 def _from_runs(
-    runs: Sequence[Path], statement: Statement, **of_scores: Population | Interval | None
+    runs: Sequence[Path], statement: Statement, line: bool, **of_scores: Population | Interval | None
 ) -> tuple[QualityModel, ModelCard]:
     trained = [RunFolder(run).trained() for run in runs]
     model, position = trained[0]
@@ -196,7 +206,7 @@ def _from_runs(
         commit="+".join(dict.fromkeys(other.commit for _, other in trained)),
         **of_scores,
     )
-    if len(trained) > 1:
+    if line:
         recipe["line"] = _to_labels(model, card)
     return model, card
 
@@ -217,11 +227,12 @@ def _average(model: QualityModel, networks: Sequence[QualityModel]) -> None:
 
 @torch.no_grad()
 def _to_labels(model: QualityModel, card: ModelCard) -> list[float]:
-    """Bring the scores of a mean of weights back to people's; returns slope and offset.
+    """Bring scores back to people's; returns slope and offset.
 
-    Batch normalisation's mean statistics are not those of the mean weights, which moves every score the same
-    way. A line, fitted by least squares to the whole pictures of training that people rated, goes into the
-    last layer: it moves no picture past another.
+    Batch normalisation's mean statistics are not those of the mean weights, and where most crops are degraded
+    they are not those of whole pictures: both move every score the same way. A line, fitted by least
+    squares to the whole pictures of training that people rated, goes into the last layer: it moves no
+    picture past another.
     """
     manifests = card.recipe["data"]["train"]
     rows, _ = read_rows(Data(train=tuple(manifests)))
@@ -235,7 +246,7 @@ def _to_labels(model: QualityModel, card: ModelCard) -> list[float]:
         ]
     if len(pairs) < MIN_RATED:
         raise TrainingError(
-            f"a mean of weights needs {MIN_RATED} training pictures rated by people, to bring its scores "
+            f"a line to the labels needs {MIN_RATED} training pictures rated by people, to bring its scores "
             f"back to their scale, but {', '.join(manifests)} have {len(pairs)}"
         )
     scores, labels = np.array(pairs, np.float64).T
