@@ -10,8 +10,9 @@
 #         STEADY_STEPS=900 ROW_STEPS=500 PAPER_STEPS=1500 NETWORKS=yes JOBS=10: T+ in 3.6 minutes, the student in 6.0, its last
 #         phase in 12 beside twenty rows and two stops. What ships is of that run: the mean of weights, population, intervals and
 #         policies were made in 18 further minutes on two slow cores, beside the training of a smaller one.
+#         Those for fewer pixels with FAST_STEPS=3000 took 9 minutes each on an H100, beside eleven other runs; order 27 on two slow cores.
 # few     the small world with a fifth of its labels, measured on the other four; no model ships from it. Minutes: T+ 35, its
-#         labels 8, students 40, table 12.
+#         labels 8, students 40, table 12; on an H100 and 16 cores, ROW_STEPS=1500, the students 7 beside seven other runs.
 # paper   the published setting: Swin-B at 448, EdgeNeXt-XXS at 352, GPUs; see recipes/paper/data.sh
 # --tiny  any world in a minute or two on random pictures, to prove that every step works:
 #         ends with an error unless the student ranks a degradation that it was taught

@@ -22,9 +22,9 @@ What is reported stands in the study's TOML; only `title`, `manifest`, `runs` an
     note = "all switches on"
 
 Every run is measured as its users would score: its exported model, the Scorer, whole pictures. RUN/model.onnx
-and the scores in RUN/validation.csv are used again unless what they come from is newer, the times in
-RUNS/latency.json unless a network is new, so the page is the same however often it is made. A row of which
-nothing was run is left out, and named on stderr.
+and the scores in RUN/validation.csv (beside a model alone MODEL.validation.csv) are used again unless what
+they come from is newer, the times in RUNS/latency.json unless a network is new, so the page is the same
+however often it is made. A row of which nothing was run is left out, and named on stderr.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ def measure(path: Path, rows: Sequence[Row]) -> Run:
         last = RunFolder(path).last  # one that was removed to save room is not missed
         if not model.exists() or (last.exists() and last.stat().st_mtime > model.stat().st_mtime):
             export(*prepare(path, statement=Statement(name=path.name, version="0")), model)
-    table = model.with_name("validation.csv")
+    # Models that lie in one folder have a table each.
+    table = model.with_name(f"{model.stem}.validation.csv".removeprefix("model."))
     scorer = Scorer(model)
     seen, spent = (None, None) if model == path else effort(path / "log.jsonl", scorer.card)
     names = [row.image for row in rows]

@@ -150,6 +150,18 @@ def test_a_model_alone_is_measured_as_its_run_is(results: ModuleType, made: Path
     assert results._cost([alone])[-2:] == ["–", "–"]
 
 
+def test_models_alone_in_one_folder_keep_their_own_scores(
+    results: ModuleType, made: Path, tmp_path: Path
+) -> None:
+    rows = [row for row in read_manifest(made / "L.csv") if row.split == "validation"]
+    for name in "ab":
+        shutil.copy(made / name / "model.onnx", tmp_path / f"{name}.onnx")
+    for _ in range(2):  # made, then used again
+        for name in "ab":
+            alone, run = results.measure(tmp_path / f"{name}.onnx", rows), results.measure(made / name, rows)
+            assert alone.scores.tolist() == run.scores.tolist()
+
+
 def test_a_picture_without_a_score_is_an_error(results: ModuleType, made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "a", tmp_path / "a")
     with pytest.raises(RecordError, match=r"nowhere\.png has no score"):
