@@ -47,10 +47,11 @@ def main() -> None:
     )
     parser.add_argument("pictures")
     parser.add_argument("--photos", type=int, default=20)
+    parser.add_argument("--model", help="file, or name of one that ships; default: student")
     arguments = parser.parse_args()
     paths = [Path(item.path) for item in expand([arguments.pictures])]
     generator = np.random.default_rng(0)
-    scorer = Scorer()
+    scorer = Scorer(arguments.model)
     print(
         "| | photos | mean, largest change of a score | largest change of a box, px "
         "| ms, whole | ms, reduced | ratio |"
