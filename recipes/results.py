@@ -8,6 +8,7 @@ What is reported stands in the study's TOML; only `title`, `manifest`, `runs` an
     text = "An introduction in Markdown."
     manifest = "runs/small/L.csv"               # rows of split validation are what is measured on
     runs = "runs/small"                         # the folder that run folders lie in
+    folds = [0, 1, 2]                           # {fold} above and in a row's runs stands for each in turn
     teacher = "teacher"                         # row whose SRCC the others keep a share of
     reference = "full"                          # row the others are compared with, picture by picture
     shipped = "src/efiqa/models/student.onnx"   # whose intervals are reported
@@ -44,6 +45,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from efiqa import Scorer
 from efiqa.card import ModelCard
@@ -60,10 +62,13 @@ METRICS = {"SRCC": srcc, "PLCC": plcc, "KRCC": krcc, "RMSE": rmse}
 BOOTSTRAPPED = ("SRCC", "PLCC")
 WARM_UP, TIMED = 3, 30
 NEEDED = {"title", "manifest", "runs", "row"}
-KEYS = NEEDED | {"text", "teacher", "reference", "shipped", "measurement"}
+KEYS = NEEDED | {"text", "teacher", "reference", "shipped", "measurement", "folds"}
 AGREEMENT = f"""scored whole by the exported model. [low, high] is the 95 % percentile bootstrap interval over
 pictures ({ROUNDS:,} resamples, the same for all rows) of the mean over runs, ± the standard deviation of
 runs that differ in their seed. PLCC and RMSE are raw, without a fit."""
+FOLDS = (
+    """ Each of {} folds is measured on its own held-out pictures; what stands here is the mean over folds."""
+)
 INTERVALS = """Conformal intervals of the model that ships (`efiqa score --intervals`), which hold the {}.
 Measured on {} held-out pictures: the share whose rating lay inside, shooting series left out of the fit in
 turn, and the halfwidth by score."""
@@ -76,7 +81,7 @@ with the other networks."""
 class Run:
     """One run: its model, its scores of the validation pictures, pictures and minutes it was trained for.
 
-    Of a model alone nobody knows the last two.
+    Of a model alone nobody knows the last two. A run in folds has the scores of all, the rest of the first.
     """
 
     model: Path
@@ -141,6 +146,16 @@ def measure(path: Path, rows: Sequence[Row]) -> Run:
     return Run(model, scorer.card, scores, seen, spent)
 
 
+def held_out(manifest: Path) -> list[Row]:
+    """The rated pictures that no stage learns from."""
+    return [row for row in read_manifest(manifest) if row.split == "validation" and row.score is not None]
+
+
+def joined(folds: Sequence[Run]) -> Run:
+    """The runs of one row in all folds as one."""
+    return dataclasses.replace(folds[0], scores=np.concatenate([run.scores for run in folds]))
+
+
 def effort(log: Path, card: ModelCard) -> tuple[int, float]:
     """Pictures seen, and minutes spent in training steps, from the rates in `log`."""
     lines = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
@@ -153,16 +168,26 @@ def effort(log: Path, card: ModelCard) -> tuple[int, float]:
     return each * steps[-1], float(spent) / 60
 
 
-def summarise(runs: list[Run], labels: Vector) -> Result:
-    """A row's numbers; every row has the same resamples."""
+def summarise(runs: list[Run], labels: Vector, folds: NDArray[np.int64]) -> Result:
+    """A row's numbers; every row has the same resamples.
 
-    def mean(name: str, chosen: Any = slice(None)) -> float:
+    `folds` says of each picture which fold it is of. Models of two folds need not agree on what 0.5 is, so a
+    metric is the mean over folds of each fold's own.
+    """
+
+    def within(name: str, run: Run, chosen: NDArray[np.int64]) -> float:
+        parts = (chosen[folds[chosen] == fold] for fold in np.unique(folds))
+        return float(np.mean([METRICS[name](run.scores[part], labels[part]) for part in parts]))
+
+    everything = np.arange(labels.size)
+
+    def mean(name: str, chosen: NDArray[np.int64] = everything) -> float:
         try:
-            return float(np.mean([METRICS[name](run.scores[chosen], labels[chosen]) for run in runs]))
+            return statistics.mean(within(name, run, chosen) for run in runs)
         except InvalidArgument:  # a resample of one value has no correlation
             return float("nan")
 
-    values = {name: [metric(run.scores, labels) for run in runs] for name, metric in METRICS.items()}
+    values = {name: [within(name, run, everything) for run in runs] for name in METRICS}
     samples = resample(
         lambda chosen: {name: mean(name, chosen) for name in BOOTSTRAPPED},
         {name: mean(name) for name in BOOTSTRAPPED},
@@ -213,20 +238,29 @@ def plot(path: Path, points: Mapping[str, tuple[float, list[float]]]) -> None:
 
 def paragraphs(study: dict[str, Any], output: Path, command: str) -> Iterator[str]:
     """What the page says; writes the plot beside it."""
-    manifest, folder = Path(study["manifest"]), Path(study["runs"])
-    rows = [row for row in read_manifest(manifest) if row.split == "validation" and row.score is not None]
-    labels = np.array([row.score for row in rows], np.float64)
+    names = study.get("folds", [""])
+    folders = [Path(study["runs"].format(fold=name)) for name in names]
+    manifests = [Path(study["manifest"].format(fold=name)) for name in names]
+    rows = [held_out(manifest) for manifest in manifests]
+    labels = np.array([row.score for part in rows for row in part], np.float64)
+    folds = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
     notes = {entry["name"]: entry.get("note", "") for entry in study["row"]}
     results = {}
     for entry in study["row"]:
-        if runs := [folder / run for run in entry["runs"] if (folder / run).exists()]:
-            results[entry["name"]] = summarise([measure(run, rows) for run in runs], labels)
+        paths = [
+            [folder / run.format(fold=name) for folder, name in zip(folders, names, strict=True)]
+            for run in entry["runs"]
+        ]
+        if runs := [path for path in paths if all(part.exists() for part in path)]:
+            made = [[measure(*part) for part in zip(path, rows, strict=True)] for path in runs]
+            results[entry["name"]] = summarise(list(map(joined, made)), labels, folds)
         else:
             print(f"left out, as it was not run: {entry['name']}", file=sys.stderr)
     yield f"# {study['title']}"
     yield f"Generated by `{command}` at commit {current_commit()}: changes belong into the study."
     yield study.get("text", "")
-    yield f"## Agreement\n\n{len(rows)} held-out pictures of {manifest.name}, {AGREEMENT}"
+    parts = FOLDS.format(len(rows)) if len(rows) > 1 else ""
+    yield f"## Agreement\n\n{labels.size:,} held-out pictures of {manifests[0].name}, {AGREEMENT}{parts}"
     columns = ["model", "runs", "SRCC [95 %]", "PLCC [95 %]", "KRCC", "RMSE", "what it is"]
     table = [[name, len(row.runs), *map(row.cell, METRICS), notes[name]] for name, row in results.items()]
     if (teacher := study.get("teacher")) in results:
@@ -240,7 +274,7 @@ def paragraphs(study: dict[str, Any], output: Path, command: str) -> Iterator[st
         table = [[n, *(row.difference(results[name], m) for m in BOOTSTRAPPED)] for n, row in others.items()]
         yield markdown(["model", "SRCC [95 %]", "PLCC [95 %]"], table)
     models = {row.runs[0].network: row.runs[0].model for row in results.values()}
-    times = latencies(models, folder / "latency.json")
+    times = latencies(models, folders[0] / "latency.json")
     milliseconds = {name: times[row.runs[0].network] for name, row in results.items()}
     yield f"## Cost\n\n{COST}"
     columns = ["model", "network", "parameters", "GMAC", "input", "pictures seen", "minutes", "ms a picture"]

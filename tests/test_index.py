@@ -51,6 +51,21 @@ def test_nothing_is_held_out_unless_asked():
     assert {split_of(str(index), 0.0, 0) for index in range(1000)} == {"train"}
 
 
+def test_five_folds_of_a_fifth_hold_every_group_out_once():
+    names = [f"person {index}" for index in range(2_000)]
+    held = [{name for name in names if split_of(name, 0.2, 0, fold) != "train"} for fold in range(5)]
+    assert sorted(name for fold in held for name in fold) == sorted(names)
+    assert min(map(len, held)) > 300
+    assert held[0] == {name for name in names if split_of(name, 0.2, 0) != "train"}
+
+
+@pytest.mark.parametrize(("share", "fold"), [(0.2, 5), (0.3, 3), (0.0, 1), (0.2, -1)])
+def test_a_fold_that_the_share_has_not_is_refused(table, tmp_path: Path, share: float, fold: int):
+    ratings = table("image,score\na.jpg,0.5\n")
+    with pytest.raises(InvalidArgument, match=f"no fold {fold}"):
+        list(index_table(ratings, tmp_path / "p", validation=share, fold=fold))
+
+
 def test_a_larger_share_holds_out_the_same_groups_and_more():
     held = [
         {name for name in map(str, range(500)) if split_of(name, share, 0) != "train"} for share in (0.1, 0.3)

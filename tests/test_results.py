@@ -162,6 +162,27 @@ def test_models_alone_in_one_folder_keep_their_own_scores(
             assert alone.scores.tolist() == run.scores.tolist()
 
 
+def test_folds_are_measured_each_on_its_own_pictures_and_averaged(
+    results: ModuleType, made: Path, tmp_path: Path
+) -> None:
+    held = [row for row in read_manifest(made / "L.csv") if row.split == "validation"]
+    found = []
+    for fold, part in enumerate((held[:10], held[10:])):
+        folder = tmp_path / f"fold{fold}"
+        write_manifest(folder / "L.csv", part)
+        shutil.copytree(made / "ab"[fold], folder / "run")
+        kept = {row.image: row.score for row in read_predictions(made / "ab"[fold] / "validation.csv")}
+        found.append(srcc([kept[row.image] for row in part], [row.score for row in part]))
+    (tmp_path / "study.toml").write_text(
+        f'title = "T"\nmanifest = "{tmp_path}/fold{{fold}}/L.csv"\nruns = "{tmp_path}/fold{{fold}}"\n'
+        'folds = [0, 1]\n[[row]]\nname = "run"\nruns = ["run", "study/only-in-{fold}"]\n'
+    )
+    page = run(results, tmp_path)
+    assert cells(page, "Agreement")["run"][1].startswith(f"{np.mean(found):.3f} [")
+    assert "24 held-out pictures" in page
+    assert "Each of 2 folds" in page
+
+
 def test_a_picture_without_a_score_is_an_error(results: ModuleType, made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "a", tmp_path / "a")
     with pytest.raises(RecordError, match=r"nowhere\.png has no score"):

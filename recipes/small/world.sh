@@ -31,7 +31,7 @@ make_sets() {
     # BIQ2021's pictures are numbered as they were shot: a hundred in a row share a split, so that shots of one
     # scene do. Faces of ffhq and ytf that results speak of are held out here.
     stage "$runs/L.csv" "$data/biq.csv" $efiqa index $data/biq.csv --root $data/biq --score mos \
-        --group-pattern '^(ss\d+_\d+)\d\d\.' --validation $held_out -o "$runs/L.csv"
+        --group-pattern '^(ss\d+_\d+)\d\d\.' --validation $held_out ${fold-} -o "$runs/L.csv"
     stage "$runs/pictures.csv" "" $efiqa index $data/pictures -o "$runs/pictures.csv"
     stage "$runs/utk.csv" "$data/utk.csv" $efiqa index $data/utk.csv --root $data/utk -o "$runs/utk.csv"
     stage "$runs/aaf.csv" "" $efiqa index $data/aaf -o "$runs/aaf.csv"

@@ -22,10 +22,14 @@ SCORE_COLUMNS = ("mapped_score", "score", "mos")
 """What they call the rating. `mapped_score` is meant wherever it stands, usually beside `raw_score`."""
 
 
-def split_of(group: str, validation: float, seed: int) -> str:
-    """`validation` for that share of groups, else `train`; decided by the group's name alone."""
+def split_of(group: str, validation: float, seed: int, fold: int = 0) -> str:
+    """`validation` for that share of groups, else `train`; decided by the group's name alone.
+
+    Folds of one seed hold out different groups: five of a fifth hold out each group once.
+    """
     digest = hashlib.sha256(f"{seed}/{group}".encode()).digest()
-    return "validation" if int.from_bytes(digest[:8], "big") / 2**64 < validation else "train"
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    return "validation" if fold * validation <= place < (fold + 1) * validation else "train"
 
 
 def index_folder(
@@ -33,6 +37,7 @@ def index_folder(
     *,
     validation: float = 0.0,
     seed: int = 0,
+    fold: int = 0,
     split: str | None = None,
     group_pattern: str | None = None,
     group_prefix: str | None = None,
@@ -41,7 +46,7 @@ def index_folder(
 
     Splits and groups are those that index_table gives to the same pictures.
     """
-    _check_split(split, validation)
+    _check_split(split, validation, fold)
     home = folder.resolve().name
     found = False
     for picture in pictures_in(str(folder)):
@@ -49,7 +54,7 @@ def index_folder(
             raise RecordError(f"{picture.name}: {picture.error}")
         found = True
         key, group = _group(os.path.relpath(picture.path, folder), None, group_pattern, group_prefix, home)
-        yield Row(image=picture.path, group=group, split=split or split_of(key, validation, seed))
+        yield Row(image=picture.path, group=group, split=split or split_of(key, validation, seed, fold))
     if not found:
         raise RecordError(f"{folder} holds no pictures", hint=f"known endings: {', '.join(sorted(SUFFIXES))}")
 
@@ -68,6 +73,7 @@ def index_table(
     group_prefix: str | None = None,
     validation: float = 0.0,
     seed: int = 0,
+    fold: int = 0,
     split: str | None = None,
     recognised: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[Row]:
@@ -88,14 +94,15 @@ def index_table(
     Raises RecordError for a table whose columns are not recognised or that has no rows; and, with the line,
     for a missing value, a rating that is no number or lies outside its range, a picture that is not there,
     fits two files, is rated twice or would stand in two splits. Raises InvalidArgument for a range that does
-    not rise, an unknown split or one beside a share, and a pattern that is no regular expression.
+    not rise, an unknown split or one beside a share, a fold that the share has not, and a pattern that is no
+    regular expression.
     """
     if not low < high:
         raise InvalidArgument(
             f"a range must rise from low to high, but got {low:g} {high:g}",
             hint="--range LOW HIGH says what the ratings mean",
         )
-    _check_split(split, validation)
+    _check_split(split, validation, fold)
     columns = _recognise(table, image, score, group)
     recognised(f"{table}: {columns}")
     home, by_stem = folder.resolve().name, cache(_by_stem)
@@ -108,7 +115,7 @@ def index_table(
                 )
         name = _picture(folder, str(cells[columns.image]), by_stem, where)
         key, full = _group(name, str(cells[group]) if group else None, group_pattern, group_prefix, home)
-        part = split or split_of(key, validation, seed)
+        part = split or split_of(key, validation, seed, fold)
         value = None
         if columns.score:
             cell, rating = cells[columns.score], columns.called(columns.score)
@@ -272,11 +279,16 @@ def _group(
     return key, f"{prefix}/{key}" if prefix else key
 
 
-def _check_split(split: str | None, validation: float) -> None:
+def _check_split(split: str | None, validation: float, fold: int) -> None:
     if split is not None and split not in SPLITS:
         raise InvalidArgument(f"split must be one of {', '.join(SPLITS)}, but got {split!r}")
     if split is not None and validation:
         raise InvalidArgument(
             f"a split is either drawn or {split} for all, but got a share of {validation:g} too",
             hint="leave out --split or --validation",
+        )
+    if fold and not 0 < (fold + 1) * validation < 1 + 1e-9:
+        raise InvalidArgument(
+            f"a share of {validation:g} has no fold {fold}",
+            hint="folds are counted from 0: --validation 0.2 has 0 to 4",
         )

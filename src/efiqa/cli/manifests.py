@@ -38,6 +38,9 @@ def index(
         str | None, typer.Option(help="Stands before every group: no other data set's 1 is this one's.")
     ] = None,
     validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of groups held out.")] = 0.0,
+    fold: Annotated[
+        int, typer.Option(min=0, help="Which share: **--validation 0.2** has folds 0 to 4, none in common.")
+    ] = 0,
     split: Annotated[
         str | None, typer.Option(help="No draw: all rows are **train**, **validation** or **test**.")
     ] = None,
@@ -60,6 +63,7 @@ def index(
             source,
             validation=validation,
             seed=seed,
+            fold=fold,
             split=split,
             group_pattern=group_pattern,
             group_prefix=group_prefix,
@@ -77,6 +81,7 @@ def index(
             group_prefix=group_prefix,
             validation=validation,
             seed=seed,
+            fold=fold,
             split=split,
             recognised=found.append,
         )
