@@ -137,8 +137,7 @@ networks() { # the frontier of docs/performance.md: other inputs, a shorter trun
         in_turn row "$named" student_fast.toml "$student_sets" $(start_from student_steady) $by_both --set optim.ema=0.998 \
             --set "model.input=${side%-*}" $faster
     done
-    in_turn row "student-longest-5" student.toml "$student_sets" $(start_from student_steady) $by_both \
-        --set optim.ema=0.998 $faster
+    in_turn onward
     in_turn row "shorter-160-1" student.toml "$student_sets" $full --set model.input=160 \
         --set "model.backbone=\"tf_efficientnet_lite0:4\""
     for network in mobilenetv3_small_100 mobilenetv4_conv_small:4 lcnet_100:5 starnet_s100 ghostnet_050 repghostnet_050 \
@@ -146,6 +145,15 @@ networks() { # the frontier of docs/performance.md: other inputs, a shorter trun
         in_turn row "network-$(echo $network | tr : -)-0" student.toml "$student_sets" $by_plus --set model.frozen=0 \
             --set model.start=\"\" --set "model.backbone=\"$network\"" --set model.input=128
     done
+}
+
+onward() { # the student that ships taught on, by both teachers and in order, and a mean again; not shipped: docs/results.md
+    row "student-longest-5" student.toml "$student_sets" $(start_from student_steady) $by_both --set optim.ema=0.998 $faster
+    row "student-last-1" student_steady.toml "$student_sets" $(start_from study/student-longest-5) $by_plus $again \
+        --set data.pool=300
+    last=$runs/study/student-last-1 one=$runs/study/one-source-0 card=$recipes/student_steady.card.toml
+    stage "$runs/study/student-onward.onnx" "$last/last.safetensors $one/last.safetensors $card" \
+        $efiqa export "$last" "$last" "$one" -o "$runs/study/student-onward.onnx" --statement "$card"
 }
 
 ship() { # the student that ships: order learnt last, weights in common with T's student; its policies; those for fewer pixels
@@ -162,6 +170,8 @@ ship() { # the student that ships: order learnt last, weights in common with T's
     fast
 }
 
+again="--set optim.lr=5e-4 --set optim.steps=300 --set optim.ema=0.98"  # order, after long learning from teachers
+
 fast() { # for fewer pixels: efiqa-192 from the student, efiqa-112 from that; order learnt last
     fewer_pixels efiqa-192 192 student_steady
     fewer_pixels efiqa-112 112 student_192
@@ -171,7 +181,7 @@ fewer_pixels() { # fewer_pixels MODEL SIDE START
     pixels="--set model.input=$2" own=student_$2
     train "$own" student_fast.toml "$student_sets" $(start_from "$3") $by_both $pixels $faster
     train "${own}_steady" student_steady.toml "$student_sets" $(start_from "$own") $by_plus $pixels \
-        --set model.frozen=0 --set optim.lr=5e-4 --set optim.steps=300 --set optim.ema=0.98
+        --set model.frozen=0 $again
     run=$runs/${own}_steady card=$recipes/$1.card.toml
     stage "$runs/$1.onnx" "$run/last.safetensors $card" \
         $efiqa export "$run" --to-labels -o "$runs/$1.onnx" --statement "$card"

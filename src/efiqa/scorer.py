@@ -47,6 +47,8 @@ SMALL_FACE = 32
 ENOUGH = 3
 """A large JPEG is decoded smaller where what is judged keeps this many times the model's input size each way.
 What that does to scores stands in docs/performance.md."""
+ENOUGH_WHOLE = 576
+"""Pixels each way that a whole picture keeps in any case: with less, scores of the smallest model move."""
 ENOUGH_TO_DETECT = 1024
 """Its shorter side in pixels where faces are to be found: what the detector looks at is no larger."""
 SPARE = 1
@@ -250,7 +252,7 @@ class Scorer:
 
     def _whole(self, image: Source) -> Decoded:
         """The picture that is a crop already."""
-        return self._decoded(image, ENOUGH * self.card.input_size)[0]
+        return self._decoded(image, max(ENOUGH * self.card.input_size, ENOUGH_WHOLE))[0]
 
     def _decoded(self, image: Source, shorter_side: int) -> tuple[Decoded, int]:
         """The picture, smaller where this much of its shorter side is enough, and how many times."""
