@@ -222,15 +222,22 @@ def plot(path: Path, points: Mapping[str, tuple[float, list[float]]]) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
+    from adjustText import adjust_text
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator
 
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    axes.set(xlabel="ms a picture: network alone, one thread", ylabel="SRCC", xscale="log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    names = []
     for name, (milliseconds, values) in points.items():
         axes.plot([milliseconds] * len(values), values, "o", markersize=4)
         beside = [max(other) for place, other in points.values() if place == milliseconds]
         if max(values) == max(beside):  # rows of one network stand in one column: the best is named
-            axes.annotate(name, (milliseconds, max(values)), (4, 3), textcoords="offset points", fontsize=7)
-    axes.set(xlabel="ms a picture: network alone, one thread", ylabel="SRCC", xscale="log")
+            names.append(axes.text(milliseconds, max(values), name, fontsize=7))
+    adjust_text(names, ax=axes, arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "grey"})
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
