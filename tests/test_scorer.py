@@ -424,29 +424,10 @@ def test_faces_of_a_large_jpeg_are_in_pixels_of_the_picture_itself(model: Path, 
     assert [row.x for row in scorer.predict(io.BytesIO(large_jpeg()))] == [1500.0, 300.0]
 
 
-@pytest.mark.parametrize(("side", "reduction"), [(600, 1), (1160, 2), (2200, 2), (2400, 4)])
-def test_a_whole_picture_keeps_576_pixels_however_few_the_model_asks_for(
-    model: Path, monkeypatch, side: int, reduction: int
-):
-    assert module.ENOUGH * Scorer(model).card.input_size < module.ENOUGH_WHOLE == 576
+@pytest.fixture
+def reductions(monkeypatch) -> list[int]:
+    """How many times smaller each picture was decoded, in order."""
     decoded: list[int] = []
-    load = module.decode_reduced
-
-    def watched(*args: Any, **limits: Any) -> Any:
-        image, times = load(*args, **limits)
-        decoded.append(times)
-        return image, times
-
-    monkeypatch.setattr(module, "decode_reduced", watched)
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(np.full((side, 2 * side, 3), 255, np.uint8)).save(buffer, "JPEG")
-    assert [row.score for row in Scorer(model).predict(buffer.getvalue(), faces="none")] == [1.0]
-    assert decoded == [reduction]
-
-
-def test_a_small_face_is_cut_from_as_much_of_a_large_jpeg_as_it_needs(model: Path, known_faces, monkeypatch):
-    decoded: list[int] = []
-    monkeypatch.setattr(module, "ENOUGH_TO_DETECT", 200)  # so the first look is at an eighth
     load = module.decode_reduced
 
     def watched(*args: Any, **limits: Any) -> Any:
@@ -455,12 +436,30 @@ def test_a_small_face_is_cut_from_as_much_of_a_large_jpeg_as_it_needs(model: Pat
         return image, reduction
 
     monkeypatch.setattr(module, "decode_reduced", watched)
+    return decoded
+
+
+@pytest.mark.parametrize(("side", "reduction"), [(600, 1), (1160, 2), (2200, 2), (2400, 4)])
+def test_a_whole_picture_keeps_576_pixels_however_few_the_model_asks_for(
+    model: Path, reductions: list[int], side: int, reduction: int
+):
+    assert module.ENOUGH * Scorer(model).card.input_size < module.ENOUGH_WHOLE == 576
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(np.full((side, 2 * side, 3), 255, np.uint8)).save(buffer, "JPEG")
+    assert [row.score for row in Scorer(model).predict(buffer.getvalue(), faces="none")] == [1.0]
+    assert reductions == [reduction]
+
+
+def test_a_small_face_is_cut_from_as_much_of_a_large_jpeg_as_it_needs(
+    model: Path, known_faces, monkeypatch, reductions: list[int]
+):
+    monkeypatch.setattr(module, "ENOUGH_TO_DETECT", 200)  # so the first look is at an eighth
     enough = module.ENOUGH * Scorer(model).card.input_size / Scorer(model).card.crop_scale
-    for share, reductions in ((1.1, [8]), (0.9, [8, 4]), (0.45, [8, 2]), (0.2, [8, 1]), (0.01, [8, 1])):
-        decoded.clear()
+    for share, expected in ((1.1, [8]), (0.9, [8, 4]), (0.45, [8, 2]), (0.2, [8, 1]), (0.01, [8, 1])):
+        reductions.clear()
         width = share * enough
         (row,) = Scorer(model, detector=known_faces((276.0, 70.0, width, width))).predict(large_jpeg())
-        assert decoded == reductions
+        assert reductions == expected
         # Just right of the middle: a box that was not scaled as the picture was would hold some black.
         assert (row.score, row.x, row.width) == (1.0, 2208.0, pytest.approx(8 * width, abs=0.06))
 
