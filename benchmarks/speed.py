@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import functools
 import itertools
 import json
 import os
@@ -33,10 +34,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -55,12 +57,11 @@ from efiqa.bench import (
     peak_memory,
 )
 from efiqa.cores import available_cores
-from efiqa.faces import BlazeFace
-from efiqa.image import decode_reduced
+from efiqa.faces import BlazeFace, Face
+from efiqa.image import Decoded, decode_reduced
 from efiqa.openvino_runtime import has_bf16, installed
 from efiqa.records import Prediction, write_predictions
 from efiqa.runtime import find_model, open_model, shipped_models
-from efiqa.scorer import ENOUGH, ENOUGH_TO_DETECT
 
 CONTENDERS = Path(__file__).with_name("contenders.py")
 PORTRAIT = Path(__file__).parent.parent / "examples" / "samples" / "astronaut.jpg"
@@ -293,23 +294,21 @@ def by_stage(
         if kind not in paths:
             continue
         found = {name: Result(one.card, "", "") for name, (_, one) in scorers.items()}
-        own: dict[str, Spread] = {"decode": Spread(), "detect": Spread()}
-        alone = Libraries(paths[kind]) if faces == "all" else None
-        for scorer in (one for _, one in scorers.values()):
+        scored = [scorer for _, scorer in scorers.values()]
+        for scorer in scored:
             scorer.predict(paths[kind][0], faces=faces)  # type: ignore[arg-type]
+        watched = [Libraries(scorer, paths[kind]) for scorer in scored] if faces == "all" else []
+        alone = {each.name: (each, {stage: Spread() for stage in STAGES}) for each in watched}
         for _ in range(rounds):
             for name, (_, scorer) in scorers.items():
                 files = cycled(paths[kind], 4 if faces == "all" else 20)
                 measure_stages(scorer, files, faces, found[name])  # type: ignore[arg-type]
-            if alone:
-                for stage, values in alone.spent().items():
-                    own[stage].values.append(values)
+            for libraries, own in alone.values():
+                for stage, value in libraries.spent().items():
+                    own[stage].values.append(value)
         yield f"### Stages of one {kind}, `--faces {faces}`, one thread: CPU ms (least–most)\n"
         rows = [[name, *(found[name].stages[stage][1].as_text(2) for stage in STAGES)] for name in found]
-        if alone:
-            rows.append(
-                ["Pillow alone, ONNX Runtime alone", *(own.get(s, Spread()).as_text(2) for s in STAGES)]
-            )
+        rows += [[name, *(own[stage].as_text(2) for stage in STAGES)] for name, (_, own) in alone.items()]
         yield table(["", *STAGES], rows)
         if faces == "none":
             yield (
@@ -347,37 +346,62 @@ def by_stage(
 
 
 class Libraries:
-    """What Pillow and ONNX Runtime alone take for the same photos: decoded as small, the same tiles."""
+    """What Pillow and ONNX Runtime alone take for the same photos: the calls that found the faces, again."""
 
-    def __init__(self, paths: list[str]) -> None:
-        self._paths = paths
-        enough = max(
-            ENOUGH * WatchedScorer(None, workers=1, runtime="onnxruntime").card.input_size, ENOUGH_TO_DETECT
-        )
-        detector = BlazeFace()
-        self._session = detector._session
-        self._tiles: list[list[dict[str, np.ndarray]]] = []
-        self._reduction = 1
-        for path in paths:
-            picture, self._reduction = decode_reduced(path, enough)
-            with mock.patch.object(detector, "_session", mock.Mock(wraps=self._session)) as session:
-                detector.detect(picture)
-            self._tiles.append([call.args[1] for call in session.run.call_args_list])
+    def __init__(self, scorer: WatchedScorer, paths: Sequence[str]) -> None:
+        self._decodes: list[tuple[str, int]] = []
+        self._calls: list[Callable[[], object]] = []
+        self._photos = len(paths)
+        detector, find = scorer._detect(), scorer._found
+        assert isinstance(detector, BlazeFace)
+        session = mock.Mock(run=self._kept(detector._session.run))
+
+        def decode(path: str, *given: Any, **options: Any) -> tuple[Decoded, int]:
+            picture, reduction = decode_reduced(path, *given, **options)
+            self._decodes.append((path, reduction))
+            return picture, reduction
+
+        def found(picture: Decoded) -> list[Face]:
+            with (
+                mock.patch.object(PIL.Image.Image, "reduce", self._kept(PIL.Image.Image.reduce)),
+                mock.patch.object(PIL.Image.Image, "resize", self._kept(PIL.Image.Image.resize)),
+                mock.patch.object(detector, "_session", session),
+            ):
+                return find(picture)
+
+        with mock.patch("efiqa.scorer.decode_reduced", decode), mock.patch.object(scorer, "_found", found):
+            for path in paths:
+                scorer.predict(path, faces="all")
+
+    def _kept(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def kept(*given: Any, **options: Any) -> Any:
+            before = len(self._calls)
+            result = call(*given, **options)
+            # In place of what it called itself, as Pillow's resize calls reduce.
+            self._calls[before:] = [functools.partial(call, *given, **options)]
+            return result
+
+        return kept
+
+    @property
+    def name(self) -> str:
+        """By how small the photos were decoded, one time after the other."""
+        times = ["whole" if reduction == 1 else f"at 1/{reduction}" for _, reduction in self._decodes]
+        return f"Pillow and ONNX Runtime alone, decoded {' and '.join(dict.fromkeys(times))}"
 
     def spent(self) -> dict[str, float]:
         """CPU ms per photo."""
         started = time.process_time()
-        for path in self._paths:
+        for path, reduction in self._decodes:
             with PIL.Image.open(path) as picture:
-                picture.draft(None, (picture.width // self._reduction, picture.height // self._reduction))
+                picture.draft(None, (picture.width // reduction, picture.height // reduction))
                 picture.load()
         decoded = time.process_time()
-        for tiles in self._tiles:
-            for tile in tiles:
-                self._session.run(None, tile)
+        for call in self._calls:
+            call()
         detected = time.process_time()
         both = {"decode": decoded - started, "detect": detected - decoded}
-        return {stage: 1e3 * spent / len(self._paths) for stage, spent in both.items()}
+        return {stage: 1e3 * spent / self._photos for stage, spent in both.items()}
 
 
 def linear(folder: Path, model: str | None, counts: Sequence[int]) -> Iterator[str]:
