@@ -446,7 +446,9 @@ def test_an_array_of_another_kind_is_refused_and_never_guessed(array: Any, hint:
     assert (caught.value.hint is None) if hint is None else (hint in str(caught.value.hint))
 
 
-@pytest.mark.parametrize("source", [None, 3, 1.5, ["a.jpg"], object()], ids=repr)
+@pytest.mark.parametrize(
+    "source", [None, 3, 1.5, ["a.jpg"], object()], ids=lambda source: type(source).__name__
+)
 def test_what_cannot_be_a_picture_is_named(source: Any) -> None:
     with pytest.raises(InvalidArgument, match=f"but got builtins.{type(source).__name__}"):
         load_image(source)

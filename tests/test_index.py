@@ -202,6 +202,12 @@ def test_the_command_says_what_it_recognised(table, efiqa):
     ]
 
 
+def test_a_long_line_of_talk_stays_one_line(table, efiqa):
+    manifest = table("p/a.jpg,0.5\n").with_name(f"{'long' * 30}.csv")
+    result = efiqa("index", manifest.with_name("ratings.csv"), "-o", manifest)
+    assert result.stderr.decode().splitlines()[-1] == f"1 rows → {manifest}"
+
+
 UNRECOGNISED = [
     ("p/a.jpg,3,0.5\n", {}, "line 1: the rating may be in column 2 or 3", "--score 3", "two numbers"),
     (

@@ -83,5 +83,4 @@ def calibrate(
         f"{linked.n:,} pictures: {scorer.card.source} → the scale of {linked.model}, SRCC "
         f"{srcc(new_scores, old_scores):.3f}; one picture's linked score is {moved:.3f} from its old one "
         f"on average → {plain(str(output))}",
-        soft_wrap=True,
     )

@@ -64,7 +64,6 @@ def score_data_set(
         talk.print(
             f"{watch.failed:,} shards without rows, {lost:,} rows that another day might have got: "
             f"{plain(public(join(output, FAILED)))}; --resume tries the shards again",
-            soft_wrap=True,
         )
     return watch.statuses, watch.decisions, watch.failed
 

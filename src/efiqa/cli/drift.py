@@ -107,7 +107,7 @@ def drift(
     table.add_row("PSI", "", f"{result.psi:.3f}")
     table.add_row("KS", "", f"{result.ks:.3f}, p = {result.p:.2g}")
     rich.print(table)
-    talk.print(f"{'drifted' if result.drifted else 'holds'}: {plain(result.verdict)}", soft_wrap=True)
+    talk.print(f"{'drifted' if result.drifted else 'holds'}: {plain(result.verdict)}")
     if result.drifted:
         raise typer.Exit(1)
 
@@ -125,7 +125,6 @@ def _of_one_model(
     if policy and not (model or calibration) and (policy.model, policy.digest) != own:
         talk.print(
             f"the policy is of {plain(policy.model)}; whether the predictions are too, -m MODEL checks",
-            soft_wrap=True,
         )
         return policy
     table = read_calibration(calibration) if calibration else None

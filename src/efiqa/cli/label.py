@@ -116,11 +116,10 @@ def _calibration(rated: Path, ratings: list[Row]) -> Logistic | None:
     try:
         fitted = fit_logistic(scores, labels)
     except InvalidArgument as error:
-        talk.print(f"calibration: identity, because {error}: {plain(str(rated))}", soft_wrap=True)
+        talk.print(f"calibration: identity, because {error}: {plain(str(rated))}")
         return None
     talk.print(
         f"calibration: logistic fitted on {scores.size:,} training rows of {plain(str(rated))}, "
         f"RMSE {rmse(scores, labels):.4f} → {rmse(fitted(scores), labels):.4f}",
-        soft_wrap=True,
     )
     return fitted

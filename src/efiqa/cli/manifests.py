@@ -87,7 +87,7 @@ def index(
         )
     count = write_manifest(output, rows)
     for sentence in found:
-        talk.print(plain(sentence), highlight=False, soft_wrap=True)
+        talk.print(plain(sentence), highlight=False)
     talk.print(f"{count:,} rows → {plain(str(output))}")
 
 

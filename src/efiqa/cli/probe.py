@@ -82,7 +82,7 @@ def probe(
             precision=precision,  # type: ignore[arg-type]
         )
         if scorer.opened.fell_back:
-            talk.print(f"ONNX Runtime scores instead: {plain(scorer.opened.fell_back)}", soft_wrap=True)
+            talk.print(f"ONNX Runtime scores instead: {plain(scorer.opened.fell_back)}")
         scorers.append((f"{scorer.card.name} {scorer.card.version} ({scorer.digest})", model_score(scorer)))
     scorers += named
     bad: list[str] = []
@@ -94,7 +94,7 @@ def probe(
         unreadable=lambda row, error: bad.append(f"{row.image}: {error}"),
     )
     for line in bad:
-        talk.print(f"left out: {plain(line)}", soft_wrap=True)
+        talk.print(f"left out: {plain(line)}")
     if len(images) < faces:
         talk.print(f"only {len(images):,} pictures of split {split} can be used, not {faces:,}")
     found = []

@@ -56,7 +56,7 @@ def quantize(
         faces=faces,  # type: ignore[arg-type]
     )
     for line in unused:
-        talk.print(f"left out: {plain(line)}", soft_wrap=True)
+        talk.print(f"left out: {plain(line)}")
     halves = [Seen(seen.pixels[part], seen.scores[part]) for part in (slice(0, None, 2), slice(1, None, 2))]
     card = make(source, output, *halves)
     found = card.quantization
@@ -65,5 +65,4 @@ def quantize(
             f"{plain(card.source)}: calibrated on {found.calibrated_on:,} pictures; on {found.n:,} others "
             f"SRCC with fp32 is {found.srcc:.4f}, the largest change of a score {found.largest_change:.4f} "
             f"→ {plain(str(output))}",
-            soft_wrap=True,
         )

@@ -278,17 +278,15 @@ def _count(inputs: list[str], column: str | None) -> int | None:
 def _say_limits(scorer: Scorer, faces: str) -> None:
     """What a runtime, policy or interval cannot do here, though it was asked for."""
     if scorer.opened.fell_back:
-        talk.print(f"ONNX Runtime scores instead: {plain(scorer.opened.fell_back)}", soft_wrap=True)
+        talk.print(f"ONNX Runtime scores instead: {plain(scorer.opened.fell_back)}")
     if scorer.policy and scorer.policy.coverage and scorer.coverage is None:
         talk.print(
             f"the policy {plain(scorer.policy.name)} reviews what is uncertain, but the model's card has no "
             "intervals: nothing is reviewed for that",
-            soft_wrap=True,
         )
     if scorer.coverage and scorer.card.interval and faces != "none":
         talk.print(
             f"intervals hold the {plain(scorer.card.interval.of)}; of face crops nothing was measured",
-            soft_wrap=True,
         )
 
 

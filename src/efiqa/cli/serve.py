@@ -123,12 +123,10 @@ def serve(
         "page_folder": page_folder() if page else None,
     }
     if host not in LOOPBACK and not known:
-        talk.print(
-            f"anyone who reaches {plain(host)} can use this service: --keys asks for a key", soft_wrap=True
-        )
+        talk.print(f"anyone who reaches {plain(host)} can use this service: --keys asks for a key")
 
     def ready(url: str) -> None:
-        talk.print(f"efiqa serves at {url}; Ctrl-C ends it", highlight=False, soft_wrap=True)
+        talk.print(f"efiqa serves at {url}; Ctrl-C ends it", highlight=False)
 
     listen(
         partial(make_app, [*model] if model else [None], options, policy, calibration, intervals, service),

@@ -16,7 +16,7 @@ from efiqa.errors import MissingExtra
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-talk = Console(stderr=True)
+talk = Console(stderr=True, soft_wrap=True)
 
 
 Model = Annotated[
@@ -49,9 +49,9 @@ Seed = Annotated[int, typer.Option(min=0, help="Another seed gives another draw.
 
 
 def complain(message: str, hint: str | None = None) -> None:
-    talk.print(f"[bold red]error:[/] {plain(message)}", highlight=False, soft_wrap=True)
+    talk.print(f"[bold red]error:[/] {plain(message)}", highlight=False)
     if hint:
-        talk.print(f"[bold cyan]hint:[/] {plain(hint)}", highlight=False, soft_wrap=True)
+        talk.print(f"[bold cyan]hint:[/] {plain(hint)}", highlight=False)
 
 
 def plain(text: str) -> str:

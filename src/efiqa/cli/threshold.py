@@ -167,7 +167,6 @@ def threshold(
         f"{wanted}: reject below {on} {value:g} [{cut.interval[0]:g}, {cut.interval[1]:g}], which is "
         f"{below:.1%} of {len(scored):,} faces; {basis['rate_of']} {cut.rate:.3g}, and in another sample as "
         f"large {low:.3g}–{high:.3g} with 95 % → {plain(str(output))}",
-        soft_wrap=True,
         highlight=False,
     )
     if below == 0:
@@ -262,6 +261,5 @@ def _values(rows: list[Prediction], on: str, names: list[str], table: Path) -> d
         if missing:
             talk.print(
                 f"left out: {len(missing):,} pictures of {plain(str(table))} {what}: {plain(some(missing))}",
-                soft_wrap=True,
             )
     return {name: None if row is None else getattr(row, on) for name, row in found.items()}

@@ -135,6 +135,5 @@ def _interval(ratings: Path, rated: Path) -> Interval:
     talk.print(
         f"intervals for the {interval.of}, from {interval.n:,} held-out ratings; coverage on groups left "
         f"out: {found}",
-        soft_wrap=True,
     )
     return interval
