@@ -96,6 +96,7 @@ study() {
     done
     for seed in ${SWITCH_SEEDS-0}; do switches; done
     [ -z "${NETWORKS-}" ] || networks
+    [ -z "${FEW_PIXELS-}" ] || few_pixels
     all_done
 }
 
@@ -141,10 +142,20 @@ networks() { # the frontier of docs/performance.md: other inputs, a shorter trun
     in_turn row "shorter-160-1" student.toml "$student_sets" $full --set model.input=160 \
         --set "model.backbone=\"tf_efficientnet_lite0:4\""
     for network in mobilenetv3_small_100 mobilenetv4_conv_small:4 lcnet_100:5 starnet_s100 ghostnet_050 repghostnet_050 \
-        repvit_m0_9; do  # not fastvit_t8: its backward pass ends PyTorch 2.14 on a CPU (docs/log.md)
+        repvit_m0_9 fastvit_t8; do
         in_turn row "network-$(echo $network | tr : -)-0" student.toml "$student_sets" $by_plus --set model.frozen=0 \
             --set model.start=\"\" --set "model.backbone=\"$network\"" --set model.input=128
     done
+}
+
+few_pixels() { # FEW_PIXELS=yes: what the method is worth for the fastest student, which sees 112 px
+    few="--set model.input=112 --set optim.ema=0.998"
+    for seed in ${SEEDS-0 1 2}; do
+        in_turn row "few-pixels-$seed" student_fast.toml "$student_sets" $(start_from "$teacher") $by_both $few
+        in_turn unaided "few-pixels-labels-only-$seed" student_fast.toml "L" $alone $imagenet $few
+    done
+    in_turn unaided "few-pixels-labels-only-frozen-0" student_fast.toml "L" $alone $imagenet $few --set model.frozen=3
+    in_turn row "few-pixels-labels-only-from-teacher-0" student_fast.toml "L" $alone $(start_from "$teacher") $few
 }
 
 onward() { # the student that ships taught on, by both teachers and in order, and a mean again; not shipped: docs/results.md
@@ -203,6 +214,7 @@ finish() { # finish NAME CARD MODEL RUN…: into the package, with what `quality
 
 publish() {
     $python recipes/results.py "$recipes/study.toml" -o docs/results.md
+    [ -z "${FEW_PIXELS-}" ] || $python recipes/results.py "$recipes/few_pixels_study.toml" -o docs/few_pixels.md
     if [ -n "${NETWORKS-}" ]; then
         $python recipes/results.py "$recipes/networks_study.toml" -o docs/networks.md
         own=$runs/study/paper-full-0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'efiqa[train]'")
@@ -9,9 +11,10 @@ pytest.importorskip("timm", reason="training needs timm: pip install 'efiqa[trai
 
 import timm
 import torchvision
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from efiqa.errors import TrainingError
-from efiqa.train.backbones import as_deployed, build_backbone, stages_of
+from efiqa.train.backbones import as_deployed, build_backbone, stages_of, take_pixels_before_pointwise
 from efiqa.train.model import QualityModel
 
 FAMILIES = [
@@ -159,3 +162,43 @@ def test_branches_that_only_training_needs_are_merged_and_give_the_same(name: st
 def test_a_network_without_such_branches_stays_as_it_is(name: str) -> None:
     network, _ = build_backbone(name)
     assert as_deployed(network).state_dict().keys() == network.state_dict().keys()
+
+
+def test_pixels_taken_before_a_pointwise_convolution_give_its_maps_and_gradients() -> None:
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 48, 1, stride=(2, 3)).double()  # oneDNN leaves doubles to others
+    pictures = noise(2, 33).double().requires_grad_()
+
+    def maps_and_gradients() -> list[torch.Tensor]:
+        maps = convolution(pictures)
+        return [maps, *torch.autograd.grad(maps.square().sum(), [pictures, *convolution.parameters()])]
+
+    expected = maps_and_gradients()
+    take_pixels_before_pointwise(convolution)
+    torch.testing.assert_close(maps_and_gradients(), expected)
+
+
+class Strided(TorchDispatchMode):
+    """Counts 1 × 1 convolutions that have a stride and fewer channels than a block of oneDNN."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, given: Any = (), options: Any = None) -> Any:
+        if function is torch.ops.aten.convolution.default:
+            weight, stride = given[1], given[3]
+            self.count += weight.shape[1] < 16 and list(weight.shape[2:]) == [1, 1] and max(stride) > 1
+        return function(*given, **(options or {}))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["fastvit_t8", "mobileone_s0", "repvgg_a0"])
+def test_no_such_convolution_reaches_onednn(name: str) -> None:
+    network = build_backbone(name)[0].eval()
+    with Strided() as before:
+        expected = network.forward_features(noise(2, 64))
+    take_pixels_before_pointwise(network)
+    with Strided() as after:
+        found = network.forward_features(noise(2, 64))
+    assert before.count > 0
+    assert after.count == 0
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))

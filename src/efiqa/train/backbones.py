@@ -265,6 +265,29 @@ def _in_full_precision(self: nn.Conv2d, x: Tensor) -> Tensor:
         return type(self).forward(self, x.float())
 
 
+def take_pixels_before_pointwise(network: nn.Module) -> None:
+    """Have 1 × 1 convolutions with a stride and few channels take every s-th pixel first: the same result.
+
+    On a CPU oneDNN's backward pass of such a convolution writes past its workspace where channels lie last
+    and are fewer than its block, 8 with AVX2 and 16 with AVX-512 (uxlfoundation/oneDNN issue 6035; PyTorch
+    2.14). RepVGG, MobileOne and FastViT have one on the picture itself, and training them ended at random.
+    """
+    for module in network.modules():
+        if (
+            isinstance(module, nn.Conv2d)
+            and module.kernel_size == (1, 1)
+            and module.stride != (1, 1)
+            and module.padding == (0, 0)
+            and module.in_channels // module.groups < 16
+        ):
+            module.forward = MethodType(_on_pixels_taken_before, module)  # type: ignore[method-assign]
+
+
+def _on_pixels_taken_before(self: nn.Conv2d, x: Tensor) -> Tensor:
+    down, across = self.stride
+    return functional.conv2d(x[..., ::down, ::across], self.weight, self.bias, groups=self.groups)
+
+
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory instead of handing it back to the kernel after every tensor.
 

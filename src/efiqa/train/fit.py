@@ -19,7 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 from efiqa.errors import MissingExtra, TrainingError
 from efiqa.records import Row, read_manifest
 from efiqa.train import parallel
-from efiqa.train.backbones import keep_depthwise_in_full_precision, keep_freed_memory
+from efiqa.train.backbones import (
+    keep_depthwise_in_full_precision,
+    keep_freed_memory,
+    take_pixels_before_pointwise,
+)
 from efiqa.train.checkpoint import Position, RunFolder, current_commit
 from efiqa.train.data import Batch, Batches, count_sources, loader, read_rows
 from efiqa.train.learner import Learner, losses
@@ -98,6 +102,7 @@ class _Loop:
         self.learner = Learner(model, recipe, width)
         if self.device.type == "cpu":
             keep_depthwise_in_full_precision(model)
+            take_pixels_before_pointwise(model)
             keep_freed_memory()
         elif processes > 1:
             self.learner = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)  # type: ignore[no-untyped-call]
