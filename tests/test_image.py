@@ -11,7 +11,6 @@ import stat
 import struct
 import sys
 import threading
-import time
 import tracemalloc
 import warnings
 import zlib
@@ -506,10 +505,8 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
 def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.jpg"
     os.mkfifo(pipe)
-    start = time.monotonic()
     with pytest.raises(NotAFile, match="pipe, socket or device"):
-        load_image(pipe)
-    assert time.monotonic() - start < 1
+        load_image(pipe)  # opening it would wait for ever
 
 
 def test_a_socket_and_a_device_are_not_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -699,12 +696,11 @@ def test_every_refusal_is_one_printable_sentence(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------- limits
 
 
-def test_a_bomb_is_refused_from_its_header_alone() -> None:
+def test_a_bomb_is_refused_from_its_header_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = b"\0" * 1000  # a header may promise what it likes
-    start = time.monotonic()
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda _: pytest.fail("it was decoded"))
     with pytest.raises(ImageTooLarge):
         load_image(png(50_000, 50_000, 8, 2, rows))
-    assert time.monotonic() - start < 1
 
 
 @pytest.mark.parametrize(
