@@ -149,12 +149,15 @@ networks() { # the frontier of docs/performance.md: other inputs, a shorter trun
 }
 
 few_pixels() { # FEW_PIXELS=yes: what the method is worth for the fastest student, which sees 112 px
-    few="--set model.input=112 --set optim.ema=0.998"
-    for seed in ${SEEDS-0 1 2}; do
-        in_turn row "few-pixels-$seed" student_fast.toml "$student_sets" $(start_from "$teacher") $by_both $few
-        in_turn unaided "few-pixels-labels-only-$seed" student_fast.toml "L" $alone $imagenet $few
+    few="--set model.input=112 --set optim.ema=0.998" long="--set optim.steps=$((row_steps * 5 / 2))"
+    taught="$(start_from "$teacher") $by_both $few" untaught="$alone $imagenet $few"
+    for seed in 0 1; do
+        in_turn row "few-pixels-longer-$seed" student_fast.toml "$student_sets" $taught $long
+        in_turn unaided "few-pixels-labels-only-longer-$seed" student_fast.toml "L" $untaught $long
+        in_turn row "few-pixels-$seed" student_fast.toml "$student_sets" $taught
+        in_turn unaided "few-pixels-labels-only-$seed" student_fast.toml "L" $untaught
     done
-    in_turn unaided "few-pixels-labels-only-frozen-0" student_fast.toml "L" $alone $imagenet $few --set model.frozen=3
+    in_turn unaided "few-pixels-labels-only-frozen-0" student_fast.toml "L" $untaught --set model.frozen=3
     in_turn row "few-pixels-labels-only-from-teacher-0" student_fast.toml "L" $alone $(start_from "$teacher") $few
 }
 
