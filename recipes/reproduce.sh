@@ -11,7 +11,7 @@
 #         phase in 12 beside twenty rows and two stops. What ships is of that run: the mean of weights, population, intervals and
 #         policies were made in 18 further minutes on two slow cores, beside the training of a smaller one.
 #         Those for fewer pixels with FAST_STEPS=3000 took 9 minutes each on an H100, beside eleven other runs; order 27 on two slow cores.
-#         On two cores with AVX-512 and bf16: T 5, its labels 3, T+ 3; FEW_PIXELS=yes ROW_STEPS=2000, two rows at once, 9 to 17 a row
+#         On two cores with AVX-512 and bf16: T 5, its labels 3, T+ 3; FEW_PIXELS=yes ROW_STEPS=2000, two rows at once, 9 a row, the first 17 and 23 (pool, beside CI),
 #         and 23 a row of 5,000 steps.
 # few     the small world with a fifth of its labels, measured on the other four; no model ships from it. Minutes: T+ 35, its
 #         labels 8, students 40, table 12; on an H100 and 16 cores, ROW_STEPS=1500, the students 7 beside seven other runs.
