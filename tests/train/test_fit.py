@@ -27,9 +27,11 @@ import efiqa.train.optim
 from efiqa.errors import ModelError, RecordError, TrainingError
 from efiqa.records import Row, read_manifest
 from efiqa.train.checkpoint import RunFolder, model_tensors
-from efiqa.train.fit import describe, evaluate, fit, learning_rate
+from efiqa.train.data import Batches, read_rows
+from efiqa.train.fit import _Loop, describe, evaluate, fit, learning_rate
 from efiqa.train.model import QualityModel, build_model
 from efiqa.train.recipe import Model, Optim, Recipe, load_recipe
+from efiqa.train.teacher import TeacherBeside, load_teachers
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -607,3 +609,34 @@ def test_without_tensorboard_there_are_no_events(
 ) -> None:
     fit(tiny_recipe(brightness, optim={"epochs": 0.25}), tmp_path)
     assert list(tmp_path.glob("events*")) == []
+
+
+def test_a_teacher_in_the_training_process_looks_once_at_each_kept_batch(
+    tmp_path: Path, brightness: Path, tiny_recipe: MakeRecipe
+) -> None:
+    """Seven steps of a pool of three, as where there is a GPU; a second run asks it nothing."""
+    fit(tiny_recipe(brightness, optim={"steps": 2}), tmp_path / "teacher")
+    recipe = tiny_recipe(
+        brightness,
+        data={"pool": 3, "pool_folder": str(tmp_path / "pool")},
+        distil={"teachers": (str(tmp_path / "teacher"),)},
+        loss={"distil": 1.0},
+        optim={"steps": 7},
+    )
+    looks: list[int] = []
+
+    class Counting(TeacherBeside):
+        def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            looks.append(len(images))
+            return super().__call__(images)
+
+    for name, expected in (("first", [16, 16, 16]), ("second", [])):
+        looks.clear()
+        torch.manual_seed(0)
+        rows, validation = read_rows(recipe.data)
+        models, judges = load_teachers(recipe.distil.teachers, recipe.data.crop)
+        beside = Counting(models, torch.device("cpu"))
+        batches = Batches(rows, recipe)
+        _Loop(recipe, tmp_path / name, batches, validation, beside, models[0].width, judges, 0, 1).run(None)
+        assert looks == expected
+    assert identical(tmp_path / "first", tmp_path / "second")

@@ -95,6 +95,18 @@ def test_a_teacher_is_asked_once_and_each_has_its_own_answers(rows: list[Row], t
         assert set(after.teacher_features.flatten().tolist()) == {2.0}
 
 
+def test_answers_of_a_teacher_that_judges_elsewhere_are_kept_too(rows: list[Row], tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    asked = pool_of(rows, recipe, name="one")
+    unanswered = [asked[number] for number in range(3)]
+    assert [len(batch.teacher_score) for batch in unanswered] == [0, 0, 0]
+    for number, batch in enumerate(unanswered):
+        asked.keep_answers(number, batch.judged(saying(number)))
+    for pool in (asked, pool_of(rows, recipe, silent, "one")):
+        assert [set(pool[number].teacher_score.tolist()) for number in range(3)] == [{0.0}, {1.0}, {2.0}]
+    assert len(pool_of(rows, recipe, name="two")[0].teacher_score) == 0
+
+
 def test_other_labels_of_the_same_pictures_share_the_crops_and_say_what_they_say(
     rows: list[Row], tmp_path: Path
 ) -> None:

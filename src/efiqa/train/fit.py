@@ -211,8 +211,10 @@ class _Loop:
         for number, batch in enumerate(group):
             last = number == len(group) - 1
             batch = replace(batch, image=batch.image.to(self.device, non_blocking=True))
-            if self.teacher is not None:
+            if self.teacher is not None and not len(batch.teacher_score):
                 batch = batch.judged(self.teacher)
+                if isinstance(self.source, Pool):
+                    self.source.keep_answers(step * self.accumulate + number, batch)
             waiting = contextlib.nullcontext() if last else _unsynchronised(self.module)
             with waiting:
                 with precision(self.recipe, self.device):

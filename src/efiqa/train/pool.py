@@ -45,30 +45,39 @@ class Pool(Dataset[Batch]):
         degraded = [row.image for row in batches.clean] if recipe.ladder.pairs else []
         state = (asked, recipe.ladder, pictures, times, degraded, batches.rank, batches.processes)
         self.folder = Path(recipe.data.pool_folder) / _digest(state)
-        self.judges = _digest(judges)
+        self.judges = _digest(judges) if judges else ""
         self._turn, self._order = -1, np.empty(0, np.intp)
 
     def __getitem__(self, number: int) -> Batch:
-        turn, place = divmod(number, self.size)
-        if turn != self._turn:
-            self._turn = turn
-            self._order = np.random.default_rng([self.seed, turn]).permutation(self.size)
-        chosen = int(self._order[place])
-        path = self.folder / f"{chosen}.safetensors"
+        place = self._place(number)
+        path = self.folder / f"{place}.safetensors"
         if path.exists():
             batch = Batch(**_read(path))
         else:
-            batch = self.batches.crops(chosen)
+            batch = self.batches.crops(place)
             texts = {name: json.dumps(getattr(batch, name)) for name in _TEXTS}
             _write(path, {name: getattr(batch, name) for name in _CROPS}, texts)
-        if self.batches.teacher is not None:
-            path = self.folder / f"{chosen}.{self.judges}.safetensors"
-            if path.exists():
-                batch = dataclasses.replace(batch, **_read(path))
-            else:
-                batch = batch.judged(self.batches.teacher)
-                _write(path, {name: getattr(batch, name) for name in _ANSWERS})
+        if self.judges and (path := self._answers(number)).exists():
+            batch = dataclasses.replace(batch, **_read(path))
+        elif self.batches.teacher is not None:
+            batch = batch.judged(self.batches.teacher)
+            self.keep_answers(number, batch)
         return self.batches.labelled(batch)
+
+    def keep_answers(self, number: int, batch: Batch) -> None:
+        """Keep what a teacher that judges elsewhere said of batch `number`, for when it comes again."""
+        _write(self._answers(number), {name: getattr(batch, name).cpu() for name in _ANSWERS})
+
+    def _answers(self, number: int) -> Path:
+        return self.folder / f"{self._place(number)}.{self.judges}.safetensors"
+
+    def _place(self, number: int) -> int:
+        """Which of the kept batches is number `number`."""
+        turn, position = divmod(number, self.size)
+        if turn != self._turn:
+            self._turn = turn
+            self._order = np.random.default_rng([self.seed, turn]).permutation(self.size)
+        return int(self._order[position])
 
 
 def _digest(state: object) -> str:
