@@ -24,14 +24,18 @@ What is reported stands in the study's TOML; only `title`, `manifest`, `runs` an
 
 Every run is measured as its users would score: its exported model, the Scorer, whole pictures. RUN/model.onnx
 and the scores in RUN/validation.csv (beside a model alone MODEL.validation.csv) are used again unless what
-they come from is newer, the times in RUNS/latency.json unless a network is new, so the page is the same
-however often it is made. A row of which nothing was run is left out, and named on stderr.
+they come from is newer, so the page is the same however often it is made.
+
+Beside PAGE.md lies PAGE.json: each run's scores, each network's time and what each measurement said. What is
+of a run that is not on this machine is taken from there, so rows can be added to a page anywhere. A row
+of which nothing was run, here or before, is left out, and named on stderr.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import itertools
 import json
 import statistics
@@ -40,7 +44,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +61,7 @@ from efiqa.runtime import onnxruntime
 from efiqa.sources import load_row
 from efiqa.train.checkpoint import RunFolder, current_commit
 from efiqa.train.export import Statement, export, prepare
+from efiqa.writing import atomic
 
 METRICS = {"SRCC": srcc, "PLCC": plcc, "KRCC": krcc, "RMSE": rmse}
 BOOTSTRAPPED = ("SRCC", "PLCC")
@@ -79,20 +84,65 @@ with the other networks."""
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: its model, its scores of the validation pictures, pictures and minutes it was trained for.
+    """One run: its network, its scores of the validation pictures, pictures and minutes it was trained for.
 
     Of a model alone nobody knows the last two. A run in folds has the scores of all, the rest of the first.
+    `model` is none where the run is known from the page's file alone.
     """
 
-    model: Path
-    card: ModelCard
-    scores: Vector
+    backbone: str
+    parameters: int
+    macs: int
+    input_size: int
     seen: int | None
     minutes: float | None
+    scores: Vector
+    model: Path | None = None
 
     @property
     def network(self) -> str:
-        return f"{self.card.backbone}, {self.card.parameters} parameters, {self.card.input_size} px"
+        return f"{self.backbone}, {self.parameters} parameters, {self.input_size} px"
+
+    def to_dict(self) -> dict[str, Any]:
+        known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return known | {"scores": [round(score, 5) for score in self.scores.tolist()], "model": None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Run:
+        return cls(**{**values, "scores": np.array(values["scores"], np.float64)})
+
+
+@dataclass(slots=True)
+class Kept:
+    """PAGE.json: what is known of runs, networks and measured models that need not be on this machine."""
+
+    pictures: str  # digest of the names and ratings that `scores` are of
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    measurements: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path, rows: Sequence[Row]) -> Kept:
+        """What `path` holds, or nothing. Raises RecordError where it is of other pictures or ratings."""
+        pictures = hashlib.sha256(repr([(Path(row.image).name, row.score) for row in rows]).encode())
+        empty = cls(pictures.hexdigest()[:16])
+        if not path.exists():
+            return empty
+        try:
+            kept = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RecordError(f"{path} holds no results of before: {error}", hint="remove it") from error
+        if kept.pictures != empty.pictures:
+            raise RecordError(
+                f"{path} holds scores of other pictures or ratings than the manifest's held-out ones",
+                hint="remove it where every run is at hand; another split needs a page of its own",
+            )
+        return kept
+
+    def write(self, path: Path) -> None:
+        with atomic(path) as file:
+            json.dump(dataclasses.asdict(self), file, indent=None, separators=(",", ":"))
+            file.write("\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +193,8 @@ def measure(path: Path, rows: Sequence[Row]) -> Run:
         if found.score is None:
             raise RecordError(f"{table}: {found.image} has no score: {found.message}")
     scores = np.array([found.score for found in predictions], np.float64)
-    return Run(model, scorer.card, scores, seen, spent)
+    card = scorer.card
+    return Run(card.backbone, card.parameters, card.macs, card.input_size, seen, spent, scores, model)
 
 
 def held_out(manifest: Path) -> list[Row]:
@@ -196,11 +247,16 @@ def summarise(runs: list[Run], labels: Vector, folds: NDArray[np.int64]) -> Resu
     return Result(runs, values, samples)
 
 
-def latencies(models: Mapping[str, Path], stored: Path) -> dict[str, float]:
-    """Milliseconds a picture by network, read from `stored` unless one is missing there."""
-    known: dict[str, float] = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
+def latencies(models: Mapping[str, Path | None], known: Mapping[str, float]) -> dict[str, float]:
+    """Milliseconds a picture by network: those `known`, or all measured anew where one of them is not.
+
+    Raises RecordError where a network would have to be measured of which no model is at hand: times of two
+    machines do not go into one table.
+    """
     if set(models) <= set(known):
-        return known
+        return {name: known[name] for name in models}
+    if lost := sorted(name for name, path in models.items() if path is None):
+        raise RecordError(f"a network is new here, and none of {lost[0]} is here to be timed beside it")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = {name: onnxruntime.InferenceSession(path, options) for name, path in models.items()}
@@ -212,9 +268,7 @@ def latencies(models: Mapping[str, Path], stored: Path) -> dict[str, float]:
             started = time.perf_counter()
             session.run(None, {"image": picture})
             times[name].append(1e3 * (time.perf_counter() - started))
-    known = {name: round(statistics.median(values[WARM_UP:]), 2) for name, values in times.items()}
-    stored.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-    return known
+    return {name: round(statistics.median(values[WARM_UP:]), 2) for name, values in times.items()}
 
 
 def plot(path: Path, points: Mapping[str, tuple[float, list[float]]]) -> None:
@@ -252,15 +306,24 @@ def paragraphs(study: dict[str, Any], output: Path, command: str) -> Iterator[st
     labels = np.array([row.score for part in rows for row in part], np.float64)
     folds = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
     notes = {entry["name"]: entry.get("note", "") for entry in study["row"]}
+    beside = output.with_suffix(".json")
+    before = Kept.read(beside, [row for part in rows for row in part])
+    now = Kept(before.pictures)
     results = {}
     for entry in study["row"]:
-        paths = [
-            [folder / run.format(fold=name) for folder, name in zip(folders, names, strict=True)]
-            for run in entry["runs"]
-        ]
-        if runs := [path for path in paths if all(part.exists() for part in path)]:
-            made = [[measure(*part) for part in zip(path, rows, strict=True)] for path in runs]
-            results[entry["name"]] = summarise(list(map(joined, made)), labels, folds)
+        runs = []
+        for run in entry["runs"]:
+            paths = [folder / run.format(fold=name) for folder, name in zip(folders, names, strict=True)]
+            if all(path.exists() for path in paths):
+                runs.append(joined(list(map(measure, paths, rows))))
+            elif run in before.runs:
+                runs.append(Run.from_dict(before.runs[run]))
+                print(f"not on this machine, taken from {beside}: {run}", file=sys.stderr)
+            else:
+                continue
+            now.runs[run] = runs[-1].to_dict()
+        if runs:
+            results[entry["name"]] = summarise(runs, labels, folds)
         else:
             print(f"left out, as it was not run: {entry['name']}", file=sys.stderr)
     yield f"# {study['title']}"
@@ -280,9 +343,11 @@ def paragraphs(study: dict[str, Any], output: Path, command: str) -> Iterator[st
         others = {other: row for other, row in results.items() if other != name}
         table = [[n, *(row.difference(results[name], m) for m in BOOTSTRAPPED)] for n, row in others.items()]
         yield markdown(["model", "SRCC [95 %]", "PLCC [95 %]"], table)
-    models = {row.runs[0].network: row.runs[0].model for row in results.values()}
-    times = latencies(models, folders[0] / "latency.json")
-    milliseconds = {name: times[row.runs[0].network] for name, row in results.items()}
+    models: dict[str, Path | None] = {}
+    for run in (run for row in results.values() for run in row.runs):
+        models[run.network] = models.get(run.network) or run.model
+    now.milliseconds = latencies(models, before.milliseconds)
+    milliseconds = {name: now.milliseconds[row.runs[0].network] for name, row in results.items()}
     yield f"## Cost\n\n{COST}"
     columns = ["model", "network", "parameters", "GMAC", "input", "pictures seen", "minutes", "ms a picture"]
     yield markdown(columns, [[n, *_cost(row.runs), f"{milliseconds[n]:.1f}"] for n, row in results.items()])
@@ -292,9 +357,23 @@ def paragraphs(study: dict[str, Any], output: Path, command: str) -> Iterator[st
         yield from _intervals(Scorer(model).card)
     for entry in study.get("measurement", ()):
         yield f"## {entry['title']}\n\n{entry.get('text', '')}".strip()
-        yield f"`{entry['command']}`"
-        words = [sys.executable, *entry["command"].removeprefix("python ").split()]
-        yield subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+        command = entry["command"]
+        yield f"`{command}`"
+        now.measurements[command] = _measured(command, before.measurements.get(command))
+        yield now.measurements[command]
+    now.write(beside)
+
+
+def _measured(command: str, before: str | None) -> str:
+    """What `command` says, or said before where the model that it is of (-m) is not on this machine."""
+    words = command.removeprefix("python ").split()
+    gone = any(
+        word == "-m" and after.endswith(".onnx") and not Path(after).exists()
+        for word, after in itertools.pairwise(words)
+    )
+    if gone and before is not None:
+        return before
+    return subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def _intervals(card: ModelCard) -> Iterator[str]:
@@ -319,11 +398,11 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _cost(runs: Sequence[Run]) -> list[object]:
-    card = runs[0].card
-    numbers = [f"{card.parameters:,}", f"{card.macs / 1e9:.3f}", card.input_size]
+    first = runs[0]
+    numbers = [f"{first.parameters:,}", f"{first.macs / 1e9:.3f}", first.input_size]
     spent = ([run.seen for run in runs], [run.minutes for run in runs])
     means = [f"{statistics.mean(known):,.0f}" if None not in known else "–" for known in spent]  # type: ignore[type-var]
-    return [card.backbone, *numbers, *means]
+    return [first.backbone, *numbers, *means]
 
 
 def load_study(path: Path) -> dict[str, Any]:
