@@ -15,20 +15,27 @@ smaller="$smaller --set data.validation=[]"
 # Each fold has a seed of its own, so the mean over folds is one over seeds too.
 short="$short --set run.seed=$FOLD"
 [ "$row_steps" -lt 1000 ] || short="$short --set optim.ema=0.998"
-smaller_student="$short --set distil.teachers=[\"$runs/teacher_plus\",\"$runs/teacher\"]"  # the student is the full row
+both="\"$runs/teacher_plus\",\"$runs/teacher\""
+smaller_student="$short --set distil.teachers=[$both]"  # the student is the full row
 
 study() {
     install_imagenet
     take_turns "${JOBS:-2}"
-    unaided_rows
-    in_turn row "as-published-$FOLD" student.toml "$student_sets" $(start_from "$teacher") $alone
+    in_turn third_teacher
+    # Two rows that make one pool at a time take different seeds, or they would make the same batches at once.
+    few="--set model.input=112" later="--set run.seed=$((FOLD + 5))"
+    in_turn row "few-pixels-$FOLD" student_fast.toml "$student_sets" $(start_from "$teacher") --set distil.teachers=[$both] $few $later
+    in_turn unaided "few-pixels-labels-only-$FOLD" student_fast.toml "L" $alone $imagenet $few $later
+    in_turn unaided "labels-only-$FOLD" student.toml "L" $alone $imagenet --set model.frozen=0
     all_done
 }
 
-unaided_rows() { # labels alone, in every way that might favour them
-    in_turn unaided "labels-only-$FOLD" student.toml "L" $alone $imagenet
-    in_turn unaided "labels-only-free-$FOLD" student.toml "L" $alone $imagenet --set model.frozen=0
-    in_turn unaided "labels-only-briefly-$FOLD" student.toml "L" $alone $imagenet --set optim.steps=$((row_steps / 4))
+third_teacher() { # from ImageNet, where T began as a judge of pictures: so it errs differently. Of L alone, in order on ladders
+    unaided "third-teacher-$FOLD" student.toml "L" $alone $imagenet --set "model.backbone=\"tf_efficientnet_lite0\"" \
+        --set model.neck=0 --set model.frozen=0 --set loss.rank=1 --set ladder.pairs=6 --set data.batch=36 \
+        --set optim.steps=$((row_steps * 3 / 8))
+    row "three-teachers-$FOLD" student.toml "$student_sets" $(start_from "$teacher") \
+        --set "distil.teachers=[$both,\"$runs/study/third-teacher-$FOLD\"]"
 }
 
 publish() { :; }  # when all folds are done
