@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from efiqa.train.recipe import Optim, Recipe
 
@@ -35,11 +36,13 @@ def parameter_groups(module: nn.Module, optim: Optim) -> list[dict[str, Any]]:
 def update_average(average: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
     """average ← decay · average + (1 − decay) · weights; early on with less decay, to forget the start."""
     decay = min(decay, (1 + step) / (10 + step))
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            average[name].lerp_(tensor, 1 - decay)
-        else:
-            average[name].copy_(tensor)
+    weights = model.state_dict()
+    learnt = [name for name, tensor in weights.items() if tensor.is_floating_point()]
+    # All at once: on a GPU each tensor would be a launch of its own.
+    blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    blend([average[name] for name in learnt], [weights[name] for name in learnt], step)
+    for name in weights.keys() - set(learnt):
+        average[name].copy_(weights[name])
 
 
 def arithmetic(recipe: Recipe, device: torch.device) -> str:
