@@ -16,7 +16,8 @@
 # few     the small world with a fifth of its labels, measured on the other four; no model ships from it. Minutes: T+ 35, its
 #         labels 8, students 40, table 12; on an H100 and 16 cores, ROW_STEPS=1500, the students 7 beside seven other runs.
 # folds   the small world five times, each time with another fifth of the rated pictures held out; no model ships from it.
-#         FOLD=3 makes one of the five. On an H100 and 16 cores, ROW_STEPS=2000, the five side by side: 13 minutes, all but `as published`.
+#         FOLD=3 makes one of the five; FEW_PIXELS=yes adds students of 112 px. Minutes on two cores with AVX-512: T, its labels, T+ and its labels of
+#         two folds side by side 21; on an H200 and 16 cores, ROW_STEPS=3000, the students of all five side by side 8.
 # paper   the published setting: Swin-B at 448, EdgeNeXt-XXS at 352, GPUs; see recipes/paper/data.sh
 # --tiny  any world in a minute or two on random pictures, to prove that every step works:
 #         ends with an error unless the student ranks a degradation that it was taught
