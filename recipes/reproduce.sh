@@ -3,16 +3,12 @@
 #
 #   recipes/reproduce.sh [small|few|folds|paper] [--tiny] [--rounds=N] [--until=STAGE] [--ray[=ADDRESS]]
 #
-# small   two CPU cores and the data in ../shared (the default). Minutes on two shared cores: T 8, its labels 8, T+ 4,
-#         its labels 5, student 17 and 21 and 32, population, export and policies 12: less than two hours to the model.
-#         The rows of docs/results.md, seven minutes each, take the other core from the second phase of the student on.
-#         On one H200 and 16 cores, from nothing, T and the student each killed with SIGKILL in the middle, LONGER_STEPS=1200
-#         STEADY_STEPS=900 ROW_STEPS=500 PAPER_STEPS=1500 NETWORKS=yes JOBS=10: T+ in 3.6 minutes, the student in 6.0, its last
-#         phase in 12 beside twenty rows and two stops. What ships is of that run: the mean of weights, population, intervals and
-#         policies were made in 18 further minutes on two slow cores, beside the training of a smaller one.
-#         Those for fewer pixels with FAST_STEPS=3000 took 9 minutes each on an H100, beside eleven other runs; order 27 on two slow cores.
-#         On two cores with AVX-512 and bf16: T 5, its labels 3, T+ 3; FEW_PIXELS=yes ROW_STEPS=2000, two rows at once, 9 a row, the first 17 and 23 (pool, beside CI),
-#         and 23 a row of 5,000 steps.
+# small   two CPU cores and the data in ../shared (the default). Minutes on two cores with AVX-512 and bf16: T 5, its labels 3, T+ 3,
+#         its labels 3; the student STUDENT_MINUTES; order 14 and 6; population, export, policies 3. What ships had STUDENT_STEPS=3000, on an H200
+#         beside fourteen others in 8. Rows of docs/rows.md take the other core.
+#         On one H200 and 16 cores, from nothing, T and the student each killed with SIGKILL in the middle: T+ in 3.6 minutes.
+#         Those for fewer pixels with FAST_STEPS=3000 took 9 minutes each on an H100, beside eleven other runs.
+#         FEW_PIXELS=yes ROW_STEPS=2000 on the two cores, two rows at once: 9 a row, the first 17 and 23 (pool, beside CI), and 23 a row of 5,000 steps.
 # few     the small world with a fifth of its labels, measured on the other four; no model ships from it. Minutes: T+ 35, its
 #         labels 8, students 40, table 12; on an H100 and 16 cores, ROW_STEPS=1500, the students 7 beside seven other runs.
 # folds   the small world five times, each time with another fifth of the rated pictures held out; no model ships from it.
@@ -123,7 +119,7 @@ until_stage teacher_plus
 pseudo_label U2 "$teacher" U2.pseudo
 
 [ -z "${student_threads-}" ] || export OMP_NUM_THREADS="$student_threads"
-train student student.toml "$student_sets" $(start_from "$teacher") $(taught_by "$teacher") $smaller_student
+train student student.toml "$student_sets" $(start_from "$teacher") $(taught_by "$teacher" ${second_teacher-}) $smaller_student
 until_stage student
 if [ -n "$tiny" ]; then
     $python recipes/tiny.py --check "$runs/student/model.onnx"

@@ -105,11 +105,11 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return known | {"scores": [round(score, 5) for score in self.scores.tolist()], "model": None}
+        return known | {"scores": " ".join(f"{score:.5f}" for score in self.scores), "model": None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Run:
-        return cls(**{**values, "scores": np.array(values["scores"], np.float64)})
+        return cls(**{**values, "scores": np.array(values["scores"].split(), np.float64)})
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ class Kept:
 
     def write(self, path: Path) -> None:
         with atomic(path) as file:
-            json.dump(dataclasses.asdict(self), file, indent=None, separators=(",", ":"))
+            json.dump(dataclasses.asdict(self), file, indent=1)
             file.write("\n")
 
 

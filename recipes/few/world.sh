@@ -6,6 +6,7 @@ recipes=recipes/small
 ROW_STEPS=${ROW_STEPS:-200}
 . "$recipes/world.sh"
 held_out=0.8
+second_teacher=""
 smaller="$smaller --set data.validation=[]"
 # Labels count four times as often as in the small world, so they have the same share of what is seen.
 labelled="L L L L L L L L"

@@ -15,8 +15,7 @@ smaller="$smaller --set data.validation=[]"
 # Each fold has a seed of its own, so the mean over folds is one over seeds too.
 short="$short --set run.seed=$FOLD --set data.pool=400"
 [ "$row_steps" -lt 1000 ] || short="$short --set optim.ema=0.998"
-both="\"$runs/teacher_plus\",\"$runs/teacher\""
-smaller_student="$short --set distil.teachers=[$both]"  # the student is the full row
+smaller_student=$short  # the student is the full row
 
 study() {
     install_imagenet
@@ -30,7 +29,7 @@ study() {
 few_pixels() {
     # Two rows that make one pool at a time take different seeds, or they would make the same batches at once.
     few="--set model.input=112 --set run.seed=$((FOLD + 5))"
-    in_turn row "few-pixels-$FOLD" student_fast.toml "$student_sets" $(start_from "$teacher") --set distil.teachers=[$both] $few
+    in_turn row "few-pixels-$FOLD" student_fast.toml "$student_sets" $(start_from "$teacher") $(taught_by "$teacher" teacher) $few
     in_turn unaided "few-pixels-labels-only-$FOLD" student_fast.toml "L" $alone $imagenet $few
 }
 
@@ -39,7 +38,7 @@ third_teacher() { # from ImageNet, where T began as a judge of pictures: so it e
         --set model.neck=0 --set model.frozen=0 --set loss.rank=1 --set ladder.pairs=6 --set data.batch=36 \
         --set optim.steps=$((row_steps * 3 / 8)) --set data.pool=250
     row "three-teachers-$FOLD" student.toml "$student_sets" $(start_from "$teacher") \
-        --set "distil.teachers=[$both,\"$runs/study/third-teacher-$FOLD\"]"
+        $(taught_by "$teacher" teacher "study/third-teacher-$FOLD")
 }
 
 publish() { :; }  # when all folds are done

@@ -9,11 +9,16 @@ data=../shared/data
 # The loader, where the teacher looks at crops, needs the other core: two threads would wait for each other.
 student_threads=1
 # Where there is a GPU, longer costs little.
-longer=${LONGER_STEPS:+--set optim.steps=$LONGER_STEPS} steadier=${STEADY_STEPS:+--set optim.steps=$STEADY_STEPS}
+smaller_student=${STUDENT_STEPS:+--set optim.steps=$STUDENT_STEPS}
 faster=${FAST_STEPS:+--set optim.steps=$FAST_STEPS} paper=${PAPER_STEPS:+--set optim.steps=$PAPER_STEPS}
 
 start_from() { echo "--set model.start=\"$runs/$1/last.safetensors\""; }
-taught_by() { echo "--set distil.teachers=[\"$runs/$1\"]"; }
+taught_by() { # taught_by RUN…
+    teachers=""
+    for named; do teachers="$teachers,\"$runs/$named\""; done
+    echo "--set distil.teachers=[${teachers#,}]"
+}
+second_teacher=teacher  # T looks at the student's crops beside T+
 
 join() { # join OUTPUT MANIFEST…: manifests of one folder as one
     joined=$1; shift
@@ -49,7 +54,7 @@ make_sets() {
         join "$runs/U2.csv" "$runs/ffhq.copies.csv" "$runs/aaf.copies.csv" "$runs/ytf.copies.csv"
 }
 
-# The rows of docs/results.md are of one length, so that what differs is the switch. The rows of the method have three
+# The rows of docs/rows.md are of one length, so that what differs is the switch. The rows of the method have three
 # seeds each, those with one switch changed one; SEEDS and SWITCH_SEEDS name others. They share the batches of their
 # pools, with each other and with the student that ships, which is the full row trained for longer and goes on beside
 # them: two runs of one thread are faster than one of two.
@@ -84,12 +89,13 @@ study() {
     install_imagenet
     by_plus=$(taught_by "$teacher")
     full="$(start_from "$teacher") $by_plus"
-    by_both="--set distil.teachers=[\"$runs/teacher_plus\",\"$runs/teacher\"]"
+    by_both=$(taught_by "$teacher" teacher)
     by_first=$(taught_by teacher)
     plain="$(start_from teacher) $by_first"
-    row "one-source-0" student.toml "L L L U1.pseudo" $plain  # the model that ships needs it
     take_turns "${JOBS:-2}"
     in_turn ship
+    in_turn unaided "labels-only-as-long-0" student.toml "L" $alone $imagenet --set model.frozen=0 --set optim.steps=${STUDENT_STEPS:-1000} \
+        --set optim.ema=0.998 --set data.pool=400
     for seed in ${SEEDS-0 1 2}; do
         [ -z "${NETWORKS-}" ] || paper_sources
         sources
@@ -135,10 +141,9 @@ networks() { # the frontier of docs/performance.md: other inputs, a shorter trun
     in_turn row "input-352-0" student.toml "$student_sets" $full --set data.size=352
     for named in fewer-96-4 fewer-128-2; do
         side=${named#*-}
-        in_turn row "$named" student_fast.toml "$student_sets" $(start_from student_steady) $by_both --set optim.ema=0.998 \
+        in_turn row "$named" student_fast.toml "$student_sets" $(start_from student) $by_both --set optim.ema=0.998 \
             --set "model.input=${side%-*}" $faster
     done
-    in_turn onward
     in_turn row "shorter-160-1" student.toml "$student_sets" $full --set model.input=160 \
         --set "model.backbone=\"tf_efficientnet_lite0:4\""
     for network in mobilenetv3_small_100 mobilenetv4_conv_small:4 lcnet_100:5 starnet_s100 ghostnet_050 repghostnet_050 \
@@ -161,62 +166,50 @@ few_pixels() { # FEW_PIXELS=yes: what the method is worth for the fastest studen
     in_turn row "few-pixels-labels-only-from-teacher-0" student_fast.toml "L" $alone $(start_from "$teacher") $few
 }
 
-onward() { # the student that ships taught on, by both teachers and in order, and a mean again; not shipped: docs/results.md
-    row "student-longest-5" student.toml "$student_sets" $(start_from student_steady) $by_both --set optim.ema=0.998 $faster
-    row "student-last-1" student_steady.toml "$student_sets" $(start_from study/student-longest-5) $by_plus $again \
-        --set data.pool=300
-    last=$runs/study/student-last-1 one=$runs/study/one-source-0 card=$recipes/student_steady.card.toml
-    stage "$runs/study/student-onward.onnx" "$last/last.safetensors $one/last.safetensors $card" \
-        $efiqa export "$last" "$last" "$one" -o "$runs/study/student-onward.onnx" --statement "$card"
-}
-
-ship() { # the student that ships: order learnt last, weights in common with T's student; its policies; those for fewer pixels
-    train student_longer student_longer.toml "$student_sets" $(start_from student) $by_plus $longer
-    train student_steady student_steady.toml "$student_sets" $(start_from student_longer) $by_plus $steadier
-    both="$runs/student_steady $runs/student_steady $runs/study/one-source-0"  # what is named twice counts twice
-    weights="$runs/student_steady/last.safetensors $runs/study/one-source-0/last.safetensors"
-    card=$recipes/student_steady.card.toml mean=$runs/efiqa-student.onnx
-    stage "$mean" "$weights $card" $efiqa export $both -o "$mean" --statement "$card"
-    finish student student_steady "$mean" $both
+ship() { # the student that ships, its policies; those for fewer pixels
+    in_order student student_steady student
     stage "$runs/people.csv" "$shipped $everyone" \
         $efiqa score $everyone --faces largest --attributes -o "$runs/people.csv" --resume
     $python recipes/policies.py "$runs/people.csv" --pairs $data/ytf_pairs.csv
     fast
 }
 
-again="--set optim.lr=5e-4 --set optim.steps=300 --set optim.ema=0.98"  # order, after long learning from teachers
-
-fast() { # for fewer pixels: efiqa-192 from the student, efiqa-112 from that; order learnt last
-    fewer_pixels efiqa-192 192 student_steady
-    fewer_pixels efiqa-112 112 student_192
+fast() { # efiqa-192 from the student, efiqa-112 from that
+    fewer_pixels 192 student
+    fewer_pixels 112 student_192
 }
 
-fewer_pixels() { # fewer_pixels MODEL SIDE START
-    pixels="--set model.input=$2" own=student_$2
-    train "$own" student_fast.toml "$student_sets" $(start_from "$3") $by_both $pixels $faster
-    train "${own}_steady" student_steady.toml "$student_sets" $(start_from "$own") $by_plus $pixels \
-        --set model.frozen=0 $again
-    run=$runs/${own}_steady card=$recipes/$1.card.toml
-    stage "$runs/$1.onnx" "$run/last.safetensors $card" \
-        $efiqa export "$run" --to-labels -o "$runs/$1.onnx" --statement "$card"
-    finish "$1" "$1" "$runs/$1.onnx" "$run" --to-labels
+fewer_pixels() { # fewer_pixels SIDE START
+    pixels="--set model.input=$1"
+    train "student_$1" student_fast.toml "$student_sets" $(start_from "$2") $by_both $pixels $faster
+    in_order "efiqa-$1" "efiqa-$1" "student_$1" $pixels --set model.frozen=0
 }
 
-finish() { # finish NAME CARD MODEL RUN…: into the package, with what `quality` is a percentile of, and intervals
-    card=$recipes/$2.card.toml own=$3 scores=$runs/$1 shipped=src/efiqa/models/$1.onnx; shift 3
+# in_order MODEL CARD RUN [--set …]: order, learnt last and twice, the second time by more; then to people's scale, with what
+# `quality` is a percentile of and with intervals, into the package
+in_order() {
+    name=$1 card=$recipes/$2.card.toml own=$3; shift 3
+    train "${own}_steady" student_steady.toml "$student_sets" $(start_from "$own") $by_plus "$@"
+    train "${own}_last" student_steady.toml "$student_sets" $(start_from "${own}_steady") $by_plus "$@" \
+        --set optim.steps=300 --set loss.rank=5 --set run.seed=4
+    run=$runs/${own}_last model=$runs/$name.to-labels.onnx
+    stage "$model" "$run/last.safetensors $card" \
+        $efiqa export "$run" --to-labels -o "$model" --statement "$card"
+    scores=$runs/$name shipped=src/efiqa/models/$name.onnx
     everyone=$(for set in aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
     people="faces: the largest of each picture of All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
-    stage "$scores.population.jsonl" "$own $everyone" \
-        $efiqa score $everyone --faces largest -m "$own" -o "$scores.population.jsonl" --resume
-    stage "$scores.L.csv" "$own $runs/L.csv" \
-        $efiqa score "$runs/L.csv" --faces none -m "$own" -o "$scores.L.csv" --resume
-    stage "$shipped" "$own $card $scores.population.jsonl $scores.L.csv" \
-        $efiqa export "$@" -o "$shipped" --statement "$card" --population "$scores.population.jsonl" \
+    stage "$scores.population.jsonl" "$model $everyone" \
+        $efiqa score $everyone --faces largest -m "$model" -o "$scores.population.jsonl" --resume
+    stage "$scores.L.csv" "$model $runs/L.csv" \
+        $efiqa score "$runs/L.csv" --faces none -m "$model" -o "$scores.L.csv" --resume
+    stage "$shipped" "$model $card $scores.population.jsonl $scores.L.csv" \
+        $efiqa export "$run" --to-labels -o "$shipped" --statement "$card" --population "$scores.population.jsonl" \
         --population-name "$people" --ratings "$runs/L.csv" --rated "$scores.L.csv"
 }
 
 publish() {
     $python recipes/results.py "$recipes/study.toml" -o docs/results.md
+    $python recipes/results.py "$recipes/rows_study.toml" -o docs/rows.md
     [ -z "${FEW_PIXELS-}" ] || $python recipes/results.py "$recipes/few_pixels_study.toml" -o docs/few_pixels.md
     if [ -n "${NETWORKS-}" ]; then
         $python recipes/results.py "$recipes/networks_study.toml" -o docs/networks.md
