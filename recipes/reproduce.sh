@@ -4,7 +4,7 @@
 #   recipes/reproduce.sh [small|few|folds|paper] [--tiny] [--rounds=N] [--until=STAGE] [--ray[=ADDRESS]]
 #
 # small   two CPU cores and the data in ../shared (the default). Minutes on two cores with AVX-512 and bf16: T 5, its labels 3, T+ 3,
-#         its labels 3; the student STUDENT_MINUTES; order 14 and 6; population, export, policies 3. What ships had STUDENT_STEPS=3000, on an H200
+#         its labels 3; the student 16 (its 1,000 steps at 51 crops/s); order 14 and 6; population, export, policies 3. What ships had STUDENT_STEPS=3000, on an H200
 #         beside fourteen others in 8. Rows of docs/rows.md take the other core.
 #         On one H200 and 16 cores, from nothing, T and the student each killed with SIGKILL in the middle: T+ in 3.6 minutes.
 #         Those for fewer pixels with FAST_STEPS=3000 took 9 minutes each on an H100, beside eleven other runs.
