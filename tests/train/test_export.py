@@ -214,6 +214,13 @@ def test_the_card_says_what_the_run_was(exported: Exported) -> None:
     assert card.limits == ("Knows brightness only.",)
 
 
+def test_a_run_that_was_not_validated_says_nothing_of_it(
+    brightness: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    fit(tiny_recipe(str(brightness), data={"validation": ()}, optim={"steps": 1}), tmp_path / "run")
+    assert prepare(tmp_path / "run", statement=STATEMENT)[1].measured == {"toy": {"srcc": 0.5}}
+
+
 def test_ratings_held_out_give_the_card_its_intervals(exported: Exported, tmp_path: Path) -> None:
     # 60 pictures in 12 groups, each rated 0.1 above or below its score: every interval is 0.1 either way.
     rows = [

@@ -179,7 +179,7 @@ def _from_runs(
         _must_be_alike(runs, [other.recipe for _, other in trained])
         _average(model, [network for network, _ in trained])
         recipe = {**recipe, "mean of": [other.recipe for _, other in trained]}
-    else:
+    elif position.metrics:
         found = {"validation while training": position.metrics, **(statement.measured or {})}
         statement = dataclasses.replace(statement, measured=found)
     sources = {
