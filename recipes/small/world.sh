@@ -188,14 +188,14 @@ fewer_pixels() { # fewer_pixels SIDE START
 # in_order MODEL CARD RUN [--set …]: order, learnt last and twice, the second time by more; then to people's scale, with what
 # `quality` is a percentile of and with intervals, into the package
 in_order() {
-    name=$1 card=$recipes/$2.card.toml own=$3; shift 3
+    ships=$1 card=$recipes/$2.card.toml own=$3; shift 3
     train "${own}_steady" student_steady.toml "$student_sets" $(start_from "$own") $by_plus "$@"
     train "${own}_last" student_steady.toml "$student_sets" $(start_from "${own}_steady") $by_plus "$@" \
         --set optim.steps=300 --set loss.rank=5 --set run.seed=4
-    run=$runs/${own}_last model=$runs/$name.to-labels.onnx
+    run=$runs/${own}_last model=$runs/$ships.to-labels.onnx
     stage "$model" "$run/last.safetensors $card" \
         $efiqa export "$run" --to-labels -o "$model" --statement "$card"
-    scores=$runs/$name shipped=src/efiqa/models/$name.onnx
+    scores=$runs/$ships shipped=src/efiqa/models/$ships.onnx
     everyone=$(for set in aaf ffhq ytf L; do echo "$runs/$set.csv"; done)
     people="faces: the largest of each picture of All-Age-Faces, FFHQ, YouTube Faces and BIQ2021 at hand"
     stage "$scores.population.jsonl" "$model $everyone" \
