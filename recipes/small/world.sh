@@ -205,6 +205,7 @@ in_order() {
     stage "$shipped" "$model $card $scores.population.jsonl $scores.L.csv" \
         $efiqa export "$run" --to-labels -o "$shipped" --statement "$card" --population "$scores.population.jsonl" \
         --population-name "$people" --ratings "$runs/L.csv" --rated "$scores.L.csv"
+    cp "$shipped" "$scores.onnx"  # what the page of results measures
 }
 
 publish() {
